@@ -1,0 +1,1 @@
+"""The ground: values and errors that every room shares.  Standard library only."""

@@ -1,0 +1,179 @@
+"""Every way a request or a start can fail, as one tree of typed errors.
+
+    LocktenderError                code (stable string), retryable
+    |- ConfigError                 the operator's; before anything starts
+    |- RequestError                the caller's; again changes nothing
+    |  |- InvalidRequest
+    |  |- RequestTooLarge
+    |  |- UnknownModel
+    |  `- ContextTooLong
+    |- CapacityError               nobody's; again, later; retry_after_s
+    |  |- QueueFull
+    |  |- WaitTooLong
+    |  |- NoReplicaReady
+    |  `- Draining
+    |- DeadlineExceeded
+    `- EngineError                 ours
+       |- EngineStartError         the supervisor's
+       |- EngineFailed
+       |- PoisonedRequest          not retryable
+       `- ReplicaLost
+
+The message of an error is one plain sentence for the caller; its cause, for the log, is chained
+with ``raise ... from``.  No class knows an HTTP status: `wire.problem` holds the one table.
+Cancellation is not an error and is not here.
+"""
+
+from typing import ClassVar
+
+__all__ = [
+    "CapacityError",
+    "ConfigError",
+    "ContextTooLong",
+    "DeadlineExceeded",
+    "Draining",
+    "EngineError",
+    "EngineFailed",
+    "EngineStartError",
+    "InvalidRequest",
+    "LocktenderError",
+    "NoReplicaReady",
+    "PoisonedRequest",
+    "QueueFull",
+    "ReplicaLost",
+    "RequestError",
+    "RequestTooLarge",
+    "UnknownModel",
+    "WaitTooLong",
+]
+
+
+class LocktenderError(Exception):
+    """The root.  `code` is stable and safe to match on; `retryable` says if again may help."""
+
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    @property
+    def message(self) -> str:
+        """The sentence for the caller."""
+        return str(self.args[0]) if self.args else self.code
+
+
+class ConfigError(LocktenderError):
+    """The operator's configuration cannot work; raised before anything starts."""
+
+    code = "config_error"
+
+
+class RequestError(LocktenderError):
+    """The caller's request cannot be served, now or later."""
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message, param)  # every argument, so that the error survives pickling
+        self.param = param  # the field of the body that is wrong, where there is one
+
+
+class InvalidRequest(RequestError):
+    """A field is missing, of the wrong type, out of range or not supported."""
+
+
+class RequestTooLarge(RequestError):
+    """The body is longer than the service reads."""
+
+    code = "request_too_large"
+
+
+class UnknownModel(RequestError):
+    """No model of that name is served here."""
+
+    code = "model_not_found"
+
+
+class ContextTooLong(RequestError):
+    """The prompt and its answer do not fit the model's context."""
+
+    code = "context_length_exceeded"  # the name OpenAI's clients know
+
+
+class CapacityError(LocktenderError):
+    """There is no room now; the same request may be served later."""
+
+    code = "capacity"
+    retryable = True
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message, retry_after_s)
+        self.retry_after_s = retry_after_s  # seconds, from the measured drain rate
+
+
+class QueueFull(CapacityError):
+    """The gate holds as many requests, or tokens, as it may."""
+
+    code = "queue_full"
+
+
+class WaitTooLong(CapacityError):
+    """The request waited its `max_wait_s` and was not started."""
+
+    code = "wait_too_long"
+
+
+class NoReplicaReady(CapacityError):
+    """Every engine is down and the supervisor has given up on it."""
+
+    code = "no_replica_ready"
+
+
+class Draining(CapacityError):
+    """The service is shutting down and takes no new request."""
+
+    code = "draining"
+
+
+class DeadlineExceeded(LocktenderError):
+    """The request's own time limit passed, while it waited or while it ran."""
+
+    code = "deadline_exceeded"
+    retryable = True
+
+
+class EngineError(LocktenderError):
+    """The engine, not the caller, is at fault."""
+
+    code = "engine_error"
+
+
+class EngineStartError(EngineError):
+    """An engine could not be started; seen by the supervisor, never by a caller."""
+
+    code = "engine_start_error"
+
+
+class EngineFailed(EngineError):
+    """The engine failed at this one request and lives on."""
+
+    code = "engine_failed"
+
+
+class PoisonedRequest(EngineError):
+    """This prompt has killed an engine twice and is not tried again."""
+
+    code = "poisoned_request"
+
+
+class ReplicaLost(EngineError):
+    """The engine process died or hung while it held the request.
+
+    `loss` names that one death, so that the requests which died together can be told from those
+    that died one after another.
+    """
+
+    code = "replica_lost"
+    retryable = True
+
+    def __init__(self, message: str, loss: str = "") -> None:
+        super().__init__(message, loss)
+        self.loss = loss

@@ -1,0 +1,111 @@
+"""What a caller asks of a model, and the pieces it gets back.
+
+Plain frozen values.  A wire body becomes a `GenerationRequest` only by validation (`wire.openai`),
+so whoever holds one may trust its ranges; what depends on the model (its vocabulary, its context)
+is checked by the engine.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+__all__ = [
+    "ChatInput",
+    "Delta",
+    "FinishReason",
+    "GenerationRequest",
+    "Input",
+    "Message",
+    "Sampling",
+    "TextInput",
+    "TokenInput",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: str  # system, user or assistant
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatInput:
+    """A chat, to be rendered by the model's own template."""
+
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TextInput:
+    """A prompt that is already rendered."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInput:
+    """A prompt that is already tokenized."""
+
+    ids: tuple[int, ...]
+
+
+Input: TypeAlias = ChatInput | TextInput | TokenInput
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are chosen.  `temperature` 0 is greedy; `top_p` is in (0, 1]."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One prompt and how it is to be continued."""
+
+    id: str  # ours and unique; never the caller's, whose ids may collide
+    model: str
+    input: Input
+    max_tokens: int  # new tokens at most, at least 1
+    sampling: Sampling = Sampling()
+    stop: tuple[str, ...] = ()
+    stream: bool = False
+    # Whether `max_tokens` is the model's default, which shrinks to what the context leaves,
+    # rather than the caller's word, which must fit.
+    is_default_max_tokens: bool = False
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended; OpenAI's words."""
+
+    STOP = "stop"  # the model's end token, or a stop string
+    LENGTH = "length"  # max_tokens, or the end of the context
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of an answer.
+
+    The first one of a request carries `prompt_tokens` and may have no text: it says that the
+    engine has taken the request and what it really costs.  The last one, and no other, carries
+    `finish_reason`.
+    """
+
+    text: str = ""
+    n_tokens: int = 0  # new tokens that this piece stands for; text may lag behind tokens
+    prompt_tokens: int | None = None
+    finish_reason: FinishReason | None = None
+
+    def __add__(self, later: "Delta") -> "Delta":
+        """Merge with the piece that follows; nothing is lost and the order stays."""
+        prompt_tokens = later.prompt_tokens if self.prompt_tokens is None else self.prompt_tokens
+        return Delta(
+            text=self.text + later.text,
+            n_tokens=self.n_tokens + later.n_tokens,
+            prompt_tokens=prompt_tokens,
+            finish_reason=later.finish_reason,
+        )

@@ -1,0 +1,1 @@
+"""The model layer: local models behind a bounded, fair, cancellable gate."""

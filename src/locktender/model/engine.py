@@ -1,0 +1,99 @@
+"""The seam to an engine: what a `Stepper` promises, and the limits that it states.
+
+A stepper is the synchronous form of an engine: whoever owns it adds requests, calls `step` in a
+loop and gets deltas back.  It is used from one thread only, so it needs no lock; in production
+that thread is the only one of an engine process (`model.child`), because a step may hold the
+interpreter for half a second.
+
+Known engines are named in `ENGINES`; any other is written ``module:attribute``.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, cast
+
+from locktender.core.errors import ConfigError, LocktenderError
+from locktender.core.request import Delta, GenerationRequest
+
+__all__ = ["ENGINES", "EngineSpec", "Limits", "Output", "Stepper", "StepperFactory", "load_engine"]
+
+# Name to ``module:attribute``; the attribute is a `StepperFactory`.  Imported only when used, so
+# that no engine's packages are needed to run another.
+ENGINES: Mapping[str, str] = {
+    "echo": "locktender.model.engines.echo:EchoStepper",
+    "openvino": "locktender.model.engines.openvino:OpenVinoStepper",
+}
+
+# What became of a request in a step: a piece of its answer, or the error that ended it.
+Output: TypeAlias = Delta | LocktenderError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an engine can hold at once."""
+
+    max_running: int  # requests
+    context_tokens: int  # prompt and answer of one request; never more than kv_tokens
+    kv_tokens: int  # prompts and answers of all running requests together
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """Which engine to build, and from what: all that a child process must be told."""
+
+    engine: str  # a name of ENGINES, or "module:attribute"
+    max_running: int
+    source: str = ""  # the weights: a file or folder; empty for engines that need none
+    options: tuple[tuple[str, str | int | float | bool], ...] = ()  # the engine's own
+
+    def option(self, name: str, default: Any) -> Any:
+        """Return the engine's option `name`, or `default`."""
+        return dict(self.options).get(name, default)
+
+
+class Stepper(Protocol):
+    """An engine, driven step by step by its one owner.
+
+    1. After `add` returns, the request's outputs come from `step`: first a `Delta` with
+       `prompt_tokens`, last one with `finish_reason` or, instead of it, a `LocktenderError`.
+    2. A request that `add` raises for leaves no trace, and no request harms another.
+    3. After `cancel(key)` nothing more comes out for `key`; unknown keys are ignored.
+    4. Keys are the owner's; an engine never sees a caller's id.
+    """
+
+    @property
+    def limits(self) -> Limits: ...
+
+    def add(self, key: int, request: GenerationRequest) -> None:
+        """Take a request.  Raises: ContextTooLong, InvalidRequest, EngineFailed."""
+        ...
+
+    def cancel(self, key: int) -> None: ...
+
+    def step(self) -> Sequence[tuple[int, Output]]:
+        """Advance every running request by about a token; must return within a second."""
+        ...
+
+    def has_work(self) -> bool: ...
+
+    def close(self) -> None:
+        """Release what is held; safe to call twice."""
+        ...
+
+
+StepperFactory: TypeAlias = Callable[[EngineSpec], Stepper]
+
+
+def load_engine(name: str) -> StepperFactory:
+    """Import the factory of the engine `name`.  Raises: ConfigError for an unknown one."""
+    module, colon, attribute = ENGINES.get(name, name).partition(":")
+    if not colon:
+        known = ", ".join(sorted(ENGINES))
+        message = f"There is no engine {name!r}: use one of {known}, or 'module:attribute'."
+        raise ConfigError(message)
+    try:
+        return cast("StepperFactory", getattr(importlib.import_module(module), attribute))
+    except (ImportError, AttributeError) as error:
+        message = f"The engine {name!r} cannot be imported: {error}. Is its extra installed?"
+        raise ConfigError(message) from error

@@ -1,0 +1,1 @@
+"""The engines, one module each, independent of one another."""

@@ -1,0 +1,1 @@
+"""Observers: what is done with the events that the core emits."""

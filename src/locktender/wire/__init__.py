@@ -1,0 +1,1 @@
+"""What crosses a socket: OpenAI bodies, server-sent events, error bodies."""
