@@ -13,11 +13,12 @@
     |  |- NoReplicaReady
     |  `- Draining
     |- DeadlineExceeded
-    `- EngineError                 ours
-       |- EngineStartError         the supervisor's
-       |- EngineFailed
-       |- PoisonedRequest          not retryable
-       `- ReplicaLost
+    |- EngineError                 ours
+    |  |- EngineStartError         the supervisor's
+    |  |- EngineFailed
+    |  |- PoisonedRequest          not retryable
+    |  `- ReplicaLost
+    `- PeerError                   the other side broke the protocol
 
 The message of an error is one plain sentence for the caller; its cause, for the log, is chained
 with ``raise ... from``.  No class knows an HTTP status: `wire.problem` holds the one table.
@@ -38,6 +39,7 @@ __all__ = [
     "InvalidRequest",
     "LocktenderError",
     "NoReplicaReady",
+    "PeerError",
     "PoisonedRequest",
     "QueueFull",
     "ReplicaLost",
@@ -177,3 +179,9 @@ class ReplicaLost(EngineError):
     def __init__(self, message: str, loss: str = "") -> None:
         super().__init__(message, loss)
         self.loss = loss
+
+
+class PeerError(LocktenderError):
+    """The other side of a connection broke the protocol."""
+
+    code = "peer_error"

@@ -16,13 +16,32 @@ from typing import Any, Protocol, TypeAlias, cast
 from locktender.core.errors import ConfigError, LocktenderError
 from locktender.core.request import Delta, GenerationRequest
 
-__all__ = ["ENGINES", "EngineSpec", "Limits", "Output", "Stepper", "StepperFactory", "load_engine"]
+__all__ = [
+    "ENGINES",
+    "EngineSpec",
+    "KnownEngine",
+    "Limits",
+    "Output",
+    "Stepper",
+    "StepperFactory",
+    "load_engine",
+    "reads_gguf",
+]
 
-# Name to ``module:attribute``; the attribute is a `StepperFactory`.  Imported only when used, so
-# that no engine's packages are needed to run another.
-ENGINES: Mapping[str, str] = {
-    "echo": "locktender.model.engines.echo:EchoStepper",
-    "openvino": "locktender.model.engines.openvino:OpenVinoStepper",
+
+@dataclass(frozen=True, slots=True)
+class KnownEngine:
+    """An engine that has a name."""
+
+    # ``module:attribute`` of its `StepperFactory`; imported only when used, so that no engine's
+    # packages are needed to run another.
+    factory: str
+    reads_gguf: bool  # whether its source is a GGUF file
+
+
+ENGINES: Mapping[str, KnownEngine] = {
+    "echo": KnownEngine("locktender.model.engines.echo:EchoStepper", reads_gguf=False),
+    "openvino": KnownEngine("locktender.model.engines.openvino:OpenVinoStepper", reads_gguf=True),
 }
 
 # What became of a request in a step: a piece of its answer, or the error that ended it.
@@ -85,9 +104,16 @@ class Stepper(Protocol):
 StepperFactory: TypeAlias = Callable[[EngineSpec], Stepper]
 
 
+def reads_gguf(engine: str) -> bool:
+    """Return whether the engine of this name takes the path of a GGUF file as its source."""
+    known = ENGINES.get(engine)
+    return known is not None and known.reads_gguf
+
+
 def load_engine(name: str) -> StepperFactory:
     """Import the factory of the engine `name`.  Raises: ConfigError for an unknown one."""
-    module, colon, attribute = ENGINES.get(name, name).partition(":")
+    known_engine = ENGINES.get(name)
+    module, colon, attribute = (known_engine.factory if known_engine else name).partition(":")
     if not colon:
         known = ", ".join(sorted(ENGINES))
         message = f"There is no engine {name!r}: use one of {known}, or 'module:attribute'."

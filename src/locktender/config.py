@@ -1,0 +1,133 @@
+"""Read the settings once, from `locktender.toml`, the environment and flags, and hand them out.
+
+The last of these wins.  What the tables mean is each wing's; here names are mapped, and a mistake
+becomes one sentence that says where it is.  Nobody else reads the environment.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from locktender.core.errors import ConfigError
+from locktender.model.service import ServiceSettings
+from locktender.model.settings import GateSettings, ModelSettings, SupervisionSettings
+
+__all__ = ["FILE_NAME", "ModelTable", "Settings", "read_settings"]
+
+FILE_NAME = "locktender.toml"
+
+_Slice = TypeVar("_Slice")
+
+
+class ModelTable(BaseModel):
+    """One ``[models.NAME]``; what is left out has the defaults of `model.settings`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str | None = None
+    engine: str | None = None
+    preset: str | None = None
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+    max_running: int | None = None
+    max_waiting: int | None = None
+    max_wait_s: float | None = None
+    timeout_s: float | None = None
+    max_gate_tokens: int | None = None
+    max_beyond: int | None = None
+    default_max_tokens: int | None = None
+    max_tokens: int | None = None
+
+    replicas: int | None = None
+    start_timeout_s: float | None = None
+    hang_s: float | None = None
+    max_failures: int | None = None
+    backoff_s: float | None = None
+    max_backoff_s: float | None = None
+    stable_s: float | None = None
+
+    def settings(self, name: str) -> ModelSettings:
+        """Return the settings of the model `name`.  Raises: ConfigError."""
+        options = {**self.options, **({"preset": self.preset} if self.preset else {})}
+        return replace(
+            ModelSettings(name, source=self.source or name),
+            **({"engine": self.engine} if self.engine else {}),
+            options=tuple(sorted(options.items())),
+            gate=_slice(GateSettings, self),
+            supervision=_slice(SupervisionSettings, self),
+        )
+
+
+class Settings(BaseSettings):
+    """All settings of a process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LOCKTENDER_", env_nested_delimiter="__", extra="forbid"
+    )
+
+    host: str = "127.0.0.1"  # loopback: there is no authentication yet
+    model_port: int = Field(8001, ge=0, le=65535)  # 8000 is left to the app layer
+    drain_s: float = Field(30.0, ge=0)
+    max_body_bytes: int | None = Field(None, ge=1)
+    body_timeout_s: float | None = Field(None, gt=0)
+    keep_alive_s: float | None = Field(None, gt=0)
+    models: dict[str, ModelTable] = Field(default_factory=dict)
+
+    @property
+    def service(self) -> ServiceSettings:
+        """The HTTP side's slice."""
+        return _slice(ServiceSettings, self)
+
+    def model(self, name: str) -> ModelSettings:
+        """Return the settings of `name`, which need not have a table.  Raises: ConfigError."""
+        return self.models.get(name, ModelTable()).settings(name)
+
+
+def read_settings(path: Path | None, **flags: Any) -> Settings:  # noqa: ANN401 - any setting
+    """Read the settings from `path`, or from `FILE_NAME` here if it exists; `flags` win.
+
+    Raises: ConfigError.
+    """
+    if path is not None and not path.is_file():
+        message = f"There is no file {str(path)!r}."
+        raise ConfigError(message)
+    file = path or Path(FILE_NAME)
+
+    class FileSettings(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - no .env files
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - nor secrets' folders
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            from_file = TomlConfigSettingsSource(settings_cls, file)
+            return init_settings, env_settings, from_file
+
+    try:
+        return FileSettings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        message = f"The setting `{where}` is wrong: {first['msg'].lower()}."
+        raise ConfigError(message) from error
+    except ValueError as error:  # The file is not TOML.
+        message = f"The file {str(file)!r} cannot be read: {error}."
+        raise ConfigError(message) from error
+
+
+def _slice(kind: type[_Slice], source: BaseModel) -> _Slice:
+    """Build a wing's settings from those fields of `source` that it has and that are set."""
+    names = getattr(kind, "__dataclass_fields__", {})
+    given = {name: getattr(source, name) for name in names}
+    return kind(**{name: value for name, value in given.items() if value is not None})

@@ -1,0 +1,84 @@
+"""Step an engine on the event loop that uses it: the `Replica` without a process.
+
+It proves that the seam needs no process, and lets a test hold time still.  Not for an engine whose
+step takes long: the loop stands still for as long.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from locktender.core.errors import LocktenderError, ReplicaLost
+from locktender.core.request import GenerationRequest
+from locktender.model.desk import Desk
+from locktender.model.engine import EngineSpec, Stepper, StepperFactory
+from locktender.model.replica import Load, Run
+
+__all__ = ["DirectReplica"]
+
+
+class DirectReplica:
+    """An engine stepped on the event loop that uses it; for quick engines and for tests."""
+
+    def __init__(
+        self,
+        name: str,
+        spec: EngineSpec,
+        factory: StepperFactory,
+        changed: Callable[[], None],
+    ) -> None:
+        self._name = name
+        self._spec = spec
+        self._factory = factory
+        self._stepper: Stepper | None = None
+        self._desk = Desk(name, changed, self._cancel)
+        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._stepping: asyncio.Task[None] | None = None
+        self.progress_at = asyncio.get_running_loop().time()
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def load(self) -> Load:
+        return self._desk.load(self._stepper.limits if self._stepper else None)
+
+    async def start(self) -> None:
+        self._stepper = self._factory(self._spec)
+
+    def run(self, request: GenerationRequest, tokens: int) -> Run:
+        stepper = self._stepper
+        if stepper is None:
+            message = "The engine has stopped."
+            raise ReplicaLost(message)
+        key, run = self._desk.take(request, tokens)
+        try:
+            stepper.add(key, request)
+        except LocktenderError as error:
+            self._desk.feed(key, error)
+        if self._stepping is None or self._stepping.done():
+            self._stepping = asyncio.create_task(self._step_while_busy(stepper))
+        return run
+
+    async def wait_lost(self) -> str:
+        return await asyncio.shield(self._lost)
+
+    async def stop(self, *, drain_s: float) -> None:  # noqa: ARG002 - nothing outlives a step
+        stepper, self._stepper = self._stepper, None
+        if stepper is None:
+            return
+        if self._stepping is not None:
+            self._stepping.cancel()
+        stepper.close()
+        self._desk.fail_all(ReplicaLost("The engine was stopped.", self._name))
+        self._lost.set_result("stopped")
+
+    def _cancel(self, key: int) -> None:
+        if self._stepper is not None:
+            self._stepper.cancel(key)
+
+    async def _step_while_busy(self, stepper: Stepper) -> None:
+        while stepper.has_work():
+            for key, output in stepper.step():
+                self._desk.feed(key, output)
+            self.progress_at = asyncio.get_running_loop().time()
+            await asyncio.sleep(0)

@@ -1,0 +1,292 @@
+"""Coordinate the gate of one model: let requests in, line them up, and see each to its one end.
+
+Everything is decided elsewhere: who enters by `admission`, in what order by `backlog`, who goes
+where by `scheduler`, what a dead engine means for its requests by `quarantine`.  Here their
+decisions are carried out, on one event loop.  Above, `service` turns HTTP into requests; below, a
+`Pool` of replicas runs them.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+from locktender.core.errors import (
+    DeadlineExceeded,
+    Draining,
+    LocktenderError,
+    NoReplicaReady,
+    ReplicaLost,
+    WaitTooLong,
+)
+from locktender.core.events import (
+    Observer,
+    RequestAssigned,
+    RequestEnded,
+    RequestReceived,
+    RequestReturned,
+)
+from locktender.core.request import Delta, GenerationRequest
+from locktender.core.scope import Scope
+from locktender.model.admission import Admission, Room, max_total_tokens
+from locktender.model.backlog import Backlog, Ticket
+from locktender.model.quarantine import Quarantine
+from locktender.model.replica import Pool, Run
+from locktender.model.scheduler import Assignment, plan
+from locktender.model.settings import GateSettings
+from locktender.model.visit import Visit, outcome_of
+
+__all__ = ["Dispatcher"]
+
+_NO_REPLICA_RETRY_S = 30.0  # somebody must act first
+
+
+class Dispatcher:
+    """The gate of one model."""
+
+    def __init__(self, model: str, settings: GateSettings, pool: Pool, observer: Observer) -> None:
+        self._model = model
+        self._settings = settings
+        self._pool = pool
+        self._observer = observer
+        self._admission = Admission(Room.of(settings, n_replicas=pool.size))
+        self._backlog = Backlog()
+        self._quarantine = Quarantine()
+        self._sequences = itertools.count(1)
+        self._waiting: dict[int, Visit] = {}  # by the sequence of their ticket
+        self._secluded: set[str] = set()  # replicas that run a suspect
+        self._wake: asyncio.Handle | None = None
+        self._is_draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.n_tokens = 0  # new tokens handed over since the start
+        pool.subscribe(self._pool_changed)
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher {self._model} [waiting {self.n_waiting} | running {self.n_running}]>"
+
+    @property
+    def n_waiting(self) -> int:
+        """Requests in line."""
+        return len(self._backlog)
+
+    @property
+    def n_running(self) -> int:
+        """Requests that are out of the line and not ended."""
+        return self._admission.n_inside - len(self._backlog)
+
+    def drain(self) -> None:
+        """Refuse new requests from now on; those inside are seen to their end."""
+        self._is_draining = True
+
+    async def wait_idle(self) -> None:
+        """Return when nobody is inside."""
+        await self._idle.wait()
+
+    @asynccontextmanager
+    async def open(
+        self, request: GenerationRequest, scope: Scope
+    ) -> AsyncIterator[AsyncIterator[Delta]]:
+        """Let `request` in and give its deltas; leaving the block ends it, wherever it is.
+
+        A request that does not stream gets its answer as one delta, so that it can be tried again
+        until its engine has finished.
+
+        Raises, on entry: QueueFull, Draining, NoReplicaReady, PoisonedRequest.  While its deltas
+        are read: WaitTooLong, DeadlineExceeded, NoReplicaReady, PoisonedRequest, ReplicaLost, and
+        what the engine has against it.
+        """
+        visit = self._enter(request, scope)
+        error: LocktenderError | None = None
+        try:
+            async with aclosing(self._deltas(visit)) as deltas:
+                yield deltas
+        except LocktenderError as raised:
+            error = raised
+            raise
+        except Exception:
+            error = LocktenderError("A fault of ours ended the request.")
+            raise
+        finally:
+            self._leave(visit, error)
+
+    def _enter(self, request: GenerationRequest, scope: Scope) -> Visit:
+        """Give `request` a permit and a ticket, or refuse it."""
+        self._observer(RequestReceived(request.id, self._model, scope.caller_id))
+        try:
+            visit = self._admit(request, scope)
+        except LocktenderError as error:
+            ended = RequestEnded(
+                request_id=request.id,
+                model=self._model,
+                outcome=outcome_of(error),
+                total_s=0.0,
+                code=error.code,
+                caller_id=scope.caller_id,
+            )
+            self._observer(ended)
+            raise
+        self._idle.clear()
+        return visit
+
+    def _admit(self, request: GenerationRequest, scope: Scope) -> Visit:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self._is_draining:
+            message = "The service is shutting down. Try again later."
+            raise Draining(message, self._admission.retry_after_s(now))
+        if self._pool.has_given_up:
+            raise _no_replica()
+        is_suspect = self._quarantine.admit(request)
+        timeout_s = self._settings.timeout_s if scope.timeout_s is None else scope.timeout_s
+        deadline = now + timeout_s
+        tokens = max_total_tokens(request)
+        is_inner = self._admission.knows(scope.outer, now=now)
+        permit = self._admission.ask(tokens, outer=scope.outer, outer_until=deadline, now=now)
+        # A later call of a request that was let in waits for as long as that request may take.
+        leave_at = deadline if is_inner else min(deadline, now + self._settings.max_wait_s)
+        ticket = Ticket(next(self._sequences), tokens, leave_at, is_suspect)
+        turn: asyncio.Future[Run] = loop.create_future()
+        return Visit(request, scope.caller_id, now, deadline, permit, ticket, turn)
+
+    def _leave(self, visit: Visit, error: LocktenderError | None) -> None:
+        now = asyncio.get_running_loop().time()
+        self._admission.give_back(visit.permit, now=now)
+        if self._admission.n_inside == 0:
+            self._idle.set()
+        self._observer(visit.ended(error, now))
+
+    async def _deltas(self, visit: Visit) -> AsyncGenerator[Delta, None]:
+        """Give the answer, trying again for as long as nothing of it has been given."""
+        while True:
+            try:
+                async with aclosing(self._attempt(visit)) as attempt:
+                    async for delta in attempt:
+                        visit.has_sent = visit.has_sent or bool(delta.text)
+                        yield delta
+            except ReplicaLost as loss:
+                self._quarantine.judge(visit.request, loss, has_sent=visit.has_sent)
+                visit.return_to_line(asyncio.get_running_loop().create_future())
+                self._observer(RequestReturned(visit.request.id, self._model))
+            else:
+                self._quarantine.clear(visit.request)
+                return
+
+    async def _attempt(self, visit: Visit) -> AsyncGenerator[Delta, None]:
+        """Wait for an engine and give what it says: piece by piece, or whole."""
+        run = await self._turn(visit)
+        whole = Delta()
+        try:
+            while (delta := await self._next(run, visit)) is not None:
+                if visit.request.stream:
+                    yield delta
+                else:
+                    whole += delta
+            if not visit.request.stream:
+                yield whole
+        finally:
+            await run.aclose()
+            self._secluded.discard(visit.replica)
+            self._wake_up()
+
+    async def _next(self, run: Run, visit: Visit) -> Delta | None:
+        """Wait for the next piece of `run`; None after the last."""
+        try:
+            async with asyncio.timeout_at(visit.deadline):
+                delta = await anext(run, None)
+        except TimeoutError as error:
+            raise _deadline_exceeded(visit, "ran") from error
+        if delta is not None:
+            visit.note(delta, asyncio.get_running_loop().time())
+            self.n_tokens += delta.n_tokens
+            if delta.prompt_tokens is not None:
+                counted = delta.prompt_tokens + visit.request.max_tokens
+                self._admission.correct(visit.permit, counted)
+        return delta
+
+    async def _turn(self, visit: Visit) -> Run:
+        """Stand in line until an engine has the request.
+
+        Raises: WaitTooLong, DeadlineExceeded, NoReplicaReady.
+        """
+        loop = asyncio.get_running_loop()
+        self._waiting[visit.ticket.sequence] = visit
+        self._backlog.add(visit.ticket)
+        self._wake_up()
+        try:
+            # Not `wait_for`: it would cancel the future, and a run that is just being handed over
+            # would be lost.
+            await asyncio.wait([visit.turn], timeout=max(0, visit.ticket.leave_at - loop.time()))
+            if not visit.turn.done():
+                raise self._late(visit)
+        except (asyncio.CancelledError, LocktenderError):
+            await self._withdraw(visit)
+            raise
+        visit.waited_s = loop.time() - visit.came_at
+        return visit.turn.result()
+
+    async def _withdraw(self, visit: Visit) -> None:
+        """Take `visit` out of the line, or back from the engine that it was just given to."""
+        if self._waiting.pop(visit.ticket.sequence, None) is not None:
+            self._backlog.remove(visit.ticket)
+        elif visit.turn.done() and visit.turn.exception() is None:
+            await visit.turn.result().aclose()
+            self._secluded.discard(visit.replica)
+        self._wake_up()
+
+    def _late(self, visit: Visit) -> LocktenderError:
+        now = asyncio.get_running_loop().time()
+        if visit.ticket.leave_at >= visit.deadline:
+            return _deadline_exceeded(visit, "waited")
+        message = f"No engine was free within {self._settings.max_wait_s:g} s. Try again later."
+        return WaitTooLong(message, self._admission.retry_after_s(now))
+
+    def _pool_changed(self) -> None:
+        if not self._pool.has_given_up:
+            self._wake_up()
+            return
+        for visit in list(self._waiting.values()):
+            self._take_out(visit).set_exception(_no_replica())
+
+    def _wake_up(self) -> None:
+        # Soon, and once for all that changes meanwhile: what calls this may be halfway through
+        # changing what a plan is made from.
+        if self._wake is None and self._backlog:
+            self._wake = asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._wake = None
+        loads = [load for load in self._pool.loads() if load.replica not in self._secluded]
+        now = asyncio.get_running_loop().time()
+        for assignment in plan(self._backlog.in_order(), loads, now=now):
+            self._assign(assignment, now)
+
+    def _assign(self, assignment: Assignment, now: float) -> None:
+        visit = self._waiting[assignment.ticket.sequence]
+        turn = self._take_out(visit)
+        visit.replica = assignment.replica
+        try:
+            run = self._pool.replica(assignment.replica).run(visit.request, assignment.tokens)
+        except ReplicaLost as error:
+            turn.set_exception(error)
+            return
+        if assignment.ticket.is_suspect:
+            self._secluded.add(assignment.replica)
+        turn.set_result(run)
+        waited_s = now - visit.came_at
+        self._observer(RequestAssigned(visit.request.id, self._model, assignment.replica, waited_s))
+
+    def _take_out(self, visit: Visit) -> asyncio.Future[Run]:
+        del self._waiting[visit.ticket.sequence]
+        self._backlog.remove(visit.ticket)
+        return visit.turn
+
+
+def _no_replica() -> NoReplicaReady:
+    message = "The model's engine cannot be started. The operator's log has the cause."
+    return NoReplicaReady(message, _NO_REPLICA_RETRY_S)
+
+
+def _deadline_exceeded(visit: Visit, what: str) -> DeadlineExceeded:
+    limit_s = visit.deadline - visit.came_at
+    return DeadlineExceeded(f"The time limit of {limit_s:g} s passed while the request {what}.")

@@ -1,0 +1,229 @@
+"""The model layer's HTTP face: OpenAI's chat completions and models, and two probes.
+
+It reads and checks what comes in and finds the gate that it is for; the answer itself is
+`answer`'s.  Every POST ends in one outcome: here, if it never becomes a request, or in the gate.
+Holds no model and starts nothing: `deploy.local` builds the gates and hands them in.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import orjson
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from locktender.core.errors import InvalidRequest, LocktenderError, RequestTooLarge, UnknownModel
+from locktender.core.events import Observer, RequestEnded, RequestReceived
+from locktender.core.scope import Scope
+from locktender.core.version import __version__
+from locktender.model.answer import Answer, Asked
+from locktender.model.dispatcher import Dispatcher
+from locktender.model.settings import GateSettings
+from locktender.model.visit import outcome_of
+from locktender.wire.header import OUTER, REQUEST_ID, TIMEOUT, parse_id, parse_timeout
+from locktender.wire.openai import ChatCompletionBody, generation_request, parse_chat_completion
+from locktender.wire.openai_reply import model_card, model_list
+from locktender.wire.problem import openai_problem
+
+__all__ = ["ModelService", "Served", "ServiceSettings"]
+
+_SEND_GRACE_S = 30.0  # for the last bytes of an answer, after its deadline
+# A body over the limit is read on for so long, that the caller can hear why it is refused.
+_MAX_DISCARDED_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """The bounds of the HTTP side."""
+
+    max_body_bytes: int = 1_000_000
+    body_timeout_s: float = 30.0  # for the whole body to arrive
+    keep_alive_s: float = 5.0  # between comments while a stream waits; proxies give up after 15 s
+
+
+class Health(Protocol):
+    """What the probes ask of a model."""
+
+    @property
+    def is_ready(self) -> bool: ...
+
+    @property
+    def has_given_up(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One model that is served."""
+
+    dispatcher: Dispatcher
+    gate: GateSettings
+    health: Health
+
+
+class ModelService:
+    """The models of one process behind one port."""
+
+    def __init__(
+        self, models: Mapping[str, Served], settings: ServiceSettings, observer: Observer
+    ) -> None:
+        self._models = models
+        self._settings = settings
+        self._observer = observer
+        self._created = int(time.time())
+        self._is_draining = False
+
+    def app(self) -> FastAPI:
+        """Return the ASGI application."""
+        app = FastAPI(
+            title="locktender model service", version=__version__, docs_url=None, redoc_url=None
+        )
+        body_schema = {
+            "content": {"application/json": {"schema": ChatCompletionBody.model_json_schema()}}
+        }
+        app.add_api_route(
+            "/v1/chat/completions",
+            self.chat_completions,
+            methods=["POST"],
+            response_model=None,
+            openapi_extra={"requestBody": {"required": True, **body_schema}},
+        )
+        app.add_api_route("/v1/models", self.list_models, response_model=None)
+        app.add_api_route("/v1/models/{name:path}", self.show_model, response_model=None)
+        app.add_api_route("/livez", self.livez, response_model=None)
+        app.add_api_route("/readyz", self.readyz, response_model=None)
+        app.add_exception_handler(HTTPException, _no_such_route)
+        return app
+
+    def drain(self) -> None:
+        """Refuse new requests from now on."""
+        self._is_draining = True
+        for served in self._models.values():
+            served.dispatcher.drain()
+
+    async def wait_idle(self) -> None:
+        """Return when no request is inside any gate."""
+        await asyncio.gather(*(served.dispatcher.wait_idle() for served in self._models.values()))
+
+    async def chat_completions(self, request: Request) -> Response:
+        """Answer a chat, whole or as a stream."""
+        request_id = uuid.uuid4().hex
+        caller_id = parse_id(request.headers.get(REQUEST_ID))
+        model = ""
+        came_at = time.monotonic()
+        try:
+            body = parse_chat_completion(await self._read(request))
+            model = body.model
+            served = self._served(model)
+            generation = generation_request(
+                body,
+                id=request_id,
+                default_max_tokens=served.gate.default_max_tokens,
+                max_tokens=served.gate.max_tokens,
+            )
+            timeout_s = parse_timeout(request.headers.get(TIMEOUT))
+        except LocktenderError as error:
+            self._observer(RequestReceived(request_id, model, caller_id))
+            ended = RequestEnded(
+                request_id=request_id,
+                model=model,
+                outcome=outcome_of(error),
+                total_s=time.monotonic() - came_at,
+                code=error.code,
+                caller_id=caller_id,
+            )
+            self._observer(ended)
+            return _refusal(error, caller_id or request_id)
+        scope = Scope(timeout_s, parse_id(request.headers.get(OUTER)), caller_id)
+        max_s = served.gate.timeout_s if timeout_s is None else timeout_s
+        asked = Asked(
+            request=generation,
+            scope=scope,
+            include_usage=body.include_usage,
+            keep_alive_s=self._settings.keep_alive_s,
+            max_send_s=max_s + _SEND_GRACE_S,
+        )
+        return Answer(served.dispatcher, asked)
+
+    async def list_models(self) -> Response:
+        """List the models."""
+        return _json(model_list(self._models, created=self._created))
+
+    async def show_model(self, name: str) -> Response:
+        """Describe one model."""
+        try:
+            self._served(name)
+        except UnknownModel as error:
+            return _refusal(error)
+        return _json(model_card(name, created=self._created))
+
+    async def livez(self) -> Response:
+        """Say whether the process can still do its work; if not, restart it."""
+        is_alive = not any(served.health.has_given_up for served in self._models.values())
+        return _json(orjson.dumps({"alive": is_alive}), 200 if is_alive else 503)
+
+    async def readyz(self) -> Response:
+        """Say whether requests are taken and would be answered, and what is going on."""
+        models = {
+            name: {
+                "ready": served.health.is_ready,
+                "waiting": served.dispatcher.n_waiting,
+                "running": served.dispatcher.n_running,
+            }
+            for name, served in self._models.items()
+        }
+        is_ready = not self._is_draining and all(model["ready"] for model in models.values())
+        body = {"ready": is_ready, "draining": self._is_draining, "models": models}
+        return _json(orjson.dumps(body), 200 if is_ready else 503)
+
+    def _served(self, name: str) -> Served:
+        try:
+            return self._models[name]
+        except KeyError as error:
+            known = ", ".join(f"`{known}`" for known in self._models)
+            message = f"There is no model `{name[:100]}` here; there is {known}."
+            raise UnknownModel(message, "model") from error
+
+    async def _read(self, request: Request) -> bytes:
+        """Read the body within its bounds.  Raises: RequestTooLarge, InvalidRequest."""
+        limit = self._settings.max_body_bytes
+        chunks: list[bytes] = []
+        n_bytes = 0
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                async for chunk in request.stream():
+                    n_bytes += len(chunk)
+                    if n_bytes <= limit:
+                        chunks.append(chunk)
+                    elif n_bytes > limit + _MAX_DISCARDED_BYTES:
+                        break
+        except TimeoutError as error:
+            message = f"The body did not arrive within {self._settings.body_timeout_s:g} s."
+            raise InvalidRequest(message) from error
+        if n_bytes > limit:
+            message = f"The body is longer than {limit:,} bytes."
+            raise RequestTooLarge(message)
+        return b"".join(chunks)
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, media_type="application/json")
+
+
+def _refusal(error: Exception, request_id: str | None = None) -> Response:
+    problem = openai_problem(error)
+    headers = {**problem.headers, **({REQUEST_ID.lower(): request_id} if request_id else {})}
+    return Response(problem.body, problem.status, headers=headers)
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    """Answer an unknown path or method in the form that OpenAI's clients read."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    message = f"There is no {request.method} {request.url.path} here."
+    refusal = _refusal(InvalidRequest(message))
+    refusal.status_code = status
+    return refusal

@@ -1,0 +1,76 @@
+"""What an operator may set about one served model.
+
+Frozen values with their defaults; `config` reads them from file, environment and flags, and nobody
+else does.  Which engine and weights, the gate's bounds, and how patient supervision is.
+"""
+
+from dataclasses import dataclass, field
+
+from locktender.core.errors import ConfigError
+
+__all__ = ["GateSettings", "ModelSettings", "SupervisionSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """The bounds of the gate in front of one model."""
+
+    max_running: int = 16  # requests in each engine at once
+    max_waiting: int = 128  # requests in the gate, beside those that run
+    max_wait_s: float = 60.0  # the longest wait for an engine
+    timeout_s: float = 600.0  # from arrival to the last token, where the caller names no limit
+    max_gate_tokens: int = 4_000_000  # upper bounds of all requests let in, prompts and answers
+    # Later calls of outer requests that were let in may exceed `max_waiting` by so many.
+    max_beyond: int = 1024
+    default_max_tokens: int = 512  # new tokens, where the caller names no maximum
+    max_tokens: int = 4096  # new tokens that a caller may ask for
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that cannot work."""
+        for name in ("max_running", "max_tokens", "default_max_tokens", "max_gate_tokens"):
+            _at_least(self, name, 1)
+        for name in ("max_waiting", "max_beyond", "max_wait_s", "timeout_s"):
+            _at_least(self, name, 0)
+        if self.default_max_tokens > self.max_tokens:
+            message = "`default_max_tokens` must not be above `max_tokens`."
+            raise ConfigError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisionSettings:
+    """How long the supervisor waits before it acts, and how often it tries."""
+
+    replicas: int = 1  # engine processes
+    start_timeout_s: float = 300.0  # loading a large model from a cold disk takes minutes
+    # Silence that means a hang.  One step of an engine takes up to 1.4 s on two slow cores.
+    hang_s: float = 15.0
+    max_failures: int = 8  # deaths and failed starts in a row, after which the supervisor gives up
+    backoff_s: float = 0.1  # before the second try in a row; doubled for each one after it
+    max_backoff_s: float = 30.0
+    stable_s: float = 10.0  # an engine that lived so long starts a new row
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work."""
+        for name in ("replicas", "max_failures"):
+            _at_least(self, name, 1)
+        for name in ("start_timeout_s", "hang_s"):
+            _at_least(self, name, 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """One model of the service."""
+
+    name: str  # what callers write in `model`
+    source: str = ""  # a known name or a file; empty: `name`
+    engine: str = "openvino"
+    options: tuple[tuple[str, str | int | float | bool], ...] = ()  # the engine's own
+    gate: GateSettings = field(default_factory=GateSettings)
+    supervision: SupervisionSettings = field(default_factory=SupervisionSettings)
+
+
+def _at_least(settings: object, name: str, least: float) -> None:
+    value = getattr(settings, name)
+    if not value >= least:
+        message = f"`{name}` must be at least {least}, not {value}."
+        raise ConfigError(message)

@@ -1,0 +1,157 @@
+"""Keep the replicas of one model alive: start them, watch them, and start them again.
+
+A replica has left when its process is gone, or when it gives no sign of progress for `hang_s`: an
+engine that hangs answers no probe, but its step counter stands still.  After `max_failures` in a
+row the supervisor gives up, and only then are requests refused; until then they wait.  Which
+request runs where is `dispatcher`'s; it sees this module as a `Pool`.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from locktender.core.errors import ConfigError, EngineStartError
+from locktender.core.events import Observer, ReplicaLeft, ReplicaReady, SupervisorGaveUp
+from locktender.model.replica import Load, Replica
+from locktender.model.settings import SupervisionSettings
+
+__all__ = ["ReplicaFactory", "Supervisor", "backoff_s"]
+
+# Builds a replica of a name, which calls back whenever its room has changed.
+ReplicaFactory = Callable[[str, Callable[[], None]], Replica]
+
+_STOP_S = 5.0  # for an engine to release its memory by itself before it is killed
+
+
+def backoff_s(n_failures: int, settings: SupervisionSettings) -> float:
+    """Return the pause before the next start, after `n_failures` in a row; at least one."""
+    return min(settings.max_backoff_s, settings.backoff_s * 2.0 ** (n_failures - 1))
+
+
+class Supervisor:
+    """The replicas of one model.  A `Pool`; started once and stopped once."""
+
+    def __init__(
+        self,
+        model: str,
+        factory: ReplicaFactory,
+        settings: SupervisionSettings,
+        observer: Observer,
+    ) -> None:
+        self._model = model
+        self._factory = factory
+        self._settings = settings
+        self._observer = observer
+        self._ready: dict[str, Replica] = {}
+        self._subscribers: list[Callable[[], None]] = []
+        self._keepers: list[asyncio.Task[None]] = []
+        self._n_given_up = 0
+        self.config_error: ConfigError | None = None  # that keeps the engine from ever starting
+        self._is_stopping = False
+
+    def __repr__(self) -> str:
+        return (
+            f"<Supervisor {self._model} [replicas {len(self._ready)} ready, "
+            f"{self._n_given_up} given up, of {self._settings.replicas}]>"
+        )
+
+    @property
+    def size(self) -> int:
+        return self._settings.replicas
+
+    @property
+    def has_given_up(self) -> bool:
+        return self._n_given_up >= self._settings.replicas
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether an engine runs now."""
+        return bool(self._ready)
+
+    def loads(self) -> Sequence[Load]:
+        return [replica.load() for replica in self._ready.values()]
+
+    def replica(self, name: str) -> Replica:
+        return self._ready[name]
+
+    def subscribe(self, changed: Callable[[], None]) -> None:
+        self._subscribers.append(changed)
+
+    def start(self) -> None:
+        """Begin to start the replicas; they come up by themselves."""
+        for index in range(self._settings.replicas):
+            name = f"{self._model}-{index}"
+            self._keepers.append(asyncio.create_task(self._keep(name), name=f"keep {name}"))
+
+    async def stop(self) -> None:
+        """End every replica.  Safe to call twice."""
+        self._is_stopping = True
+        keepers, self._keepers = self._keepers, []
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+
+    async def _keep(self, name: str) -> None:
+        """Have a replica of `name` running until there have been too many failures in a row."""
+        n_failures = 0
+        while True:
+            lived_s, reason = await self._live(name)
+            n_failures = 1 if lived_s >= self._settings.stable_s else n_failures + 1
+            if self.config_error is not None or n_failures >= self._settings.max_failures:
+                break
+            pause_s = backoff_s(n_failures, self._settings)
+            self._observer(ReplicaLeft(self._model, name, reason, pause_s))
+            await asyncio.sleep(pause_s)
+        self._observer(ReplicaLeft(self._model, name, reason, None))
+        self._n_given_up += 1
+        if self.has_given_up:
+            self._observer(SupervisorGaveUp(self._model))
+        self._changed()
+
+    async def _live(self, name: str) -> tuple[float, str]:
+        """See one replica through its life; return how long it was ready, and why it ended."""
+        now = asyncio.get_running_loop().time
+        born_at = now()
+        replica = self._factory(name, self._changed)
+        try:
+            await replica.start()
+            ready_at = now()
+            self._observer(ReplicaReady(self._model, name, ready_at - born_at))
+            self._ready[name] = replica
+            self._changed()
+            reason = await self._watch(replica)
+        except EngineStartError as error:
+            return 0.0, error.message
+        except ConfigError as error:
+            self.config_error = error
+            return 0.0, error.message
+        else:
+            return now() - ready_at, reason
+        finally:
+            self._ready.pop(name, None)
+            # One that is stopped in order gets time to release its memory; a hung one gets none.
+            await replica.stop(drain_s=_STOP_S if self._is_stopping else 0)
+
+    async def _watch(self, replica: Replica) -> str:
+        """Return when `replica` is gone or hangs, and which."""
+        lost = asyncio.create_task(replica.wait_lost())
+        try:
+            while True:
+                done, _ = await asyncio.wait([lost], timeout=self._settings.hang_s / 4)
+                if done:
+                    return lost.result()
+                if await self._is_hung(replica):
+                    return f"The engine made no progress for {self._settings.hang_s:g} s."
+        finally:
+            lost.cancel()
+
+    async def _is_hung(self, replica: Replica) -> bool:
+        now = asyncio.get_running_loop().time
+        if now() - replica.progress_at < self._settings.hang_s:
+            return False
+        # It may be this loop that stood still, with the heartbeats unread: read them first.
+        await asyncio.sleep(self._settings.hang_s / 20)
+        return now() - replica.progress_at >= self._settings.hang_s
+
+    def _changed(self) -> None:
+        for changed in self._subscribers:
+            changed()

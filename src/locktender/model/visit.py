@@ -1,0 +1,89 @@
+"""Keep what is known of one request's stay in the gate, and tell it when the request ends.
+
+It holds and counts; `dispatcher` decides nothing by it but acts through it.
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from locktender.core.errors import (
+    CapacityError,
+    DeadlineExceeded,
+    LocktenderError,
+    RequestError,
+)
+from locktender.core.events import Outcome, RequestEnded
+from locktender.core.request import Delta, GenerationRequest
+from locktender.model.admission import Permit
+from locktender.model.backlog import Ticket
+from locktender.model.replica import Run
+
+__all__ = ["Visit", "outcome_of"]
+
+
+def outcome_of(error: LocktenderError) -> Outcome:
+    """Return the outcome of a request that ended with `error`."""
+    match error:
+        case RequestError():
+            return Outcome.INVALID
+        case CapacityError():
+            return Outcome.REFUSED
+        case DeadlineExceeded():
+            return Outcome.EXPIRED
+        case _:
+            return Outcome.FAILED
+
+
+@dataclass(slots=True, eq=False)
+class Visit:
+    """One request, from its arrival to its end.  Instants are on the loop's clock."""
+
+    request: GenerationRequest
+    caller_id: str | None
+    came_at: float
+    deadline: float
+    permit: Permit
+    ticket: Ticket
+    turn: asyncio.Future[Run]  # done when an engine has it, or none ever will
+    replica: str = ""  # that has it now
+    waited_s: float | None = None
+    ttft_s: float | None = None
+    prompt_tokens: int | None = None
+    n_tokens: int = 0
+    has_sent: bool = False  # text has left to the caller
+    is_complete: bool = False  # the last delta has
+
+    def note(self, delta: Delta, now: float) -> None:
+        """Count what `delta` brings."""
+        if delta.prompt_tokens is not None:
+            self.prompt_tokens = delta.prompt_tokens
+        if delta.n_tokens and self.ttft_s is None:
+            self.ttft_s = now - self.came_at
+        self.n_tokens += delta.n_tokens
+        self.is_complete = delta.finish_reason is not None
+
+    def return_to_line(self, turn: asyncio.Future[Run]) -> None:
+        """Begin again, as a suspect, at the old place and with a new `turn`."""
+        self.ticket = replace(self.ticket, is_suspect=True, leave_at=self.deadline)
+        self.turn = turn
+        self.waited_s = self.ttft_s = self.prompt_tokens = None
+        self.n_tokens = 0
+
+    def ended(self, error: LocktenderError | None, now: float) -> RequestEnded:
+        """Describe the end: by `error`, or complete, or else left by the caller."""
+        if error is not None:
+            outcome = outcome_of(error)
+        else:
+            outcome = Outcome.COMPLETED if self.is_complete else Outcome.CANCELLED
+        return RequestEnded(
+            request_id=self.request.id,
+            model=self.request.model,
+            outcome=outcome,
+            total_s=now - self.came_at,
+            code=error.code if error else None,
+            caller_id=self.caller_id,
+            waited_s=self.waited_s,
+            ttft_s=self.ttft_s,
+            prompt_tokens=self.prompt_tokens,
+            n_tokens=self.n_tokens,
+        )

@@ -1,0 +1,39 @@
+"""The names of our HTTP headers, and what may stand in them.
+
+Standard library only, since clients read it too.
+"""
+
+import math
+import re
+
+from locktender.core.errors import InvalidRequest
+
+__all__ = ["OUTER", "REQUEST_ID", "TIMEOUT", "parse_id", "parse_timeout"]
+
+REQUEST_ID = "X-Request-Id"
+TIMEOUT = "X-Request-Timeout-Seconds"
+# The request of an app layer that this call is made for; its later calls are not refused for want
+# of room (`model.admission`).
+OUTER = "X-Locktender-Outer-Request"
+
+_MAX_TIMEOUT_S = 86_400.0
+_ID = re.compile(r"[!-~]{1,128}")  # visible ASCII: it goes into logs and back into a header
+
+
+def parse_id(value: str | None) -> str | None:
+    """Return an id that a caller sent; None for one that we do not repeat."""
+    return value if value is not None and _ID.fullmatch(value) else None
+
+
+def parse_timeout(value: str | None) -> float | None:
+    """Return the time limit in seconds; None where there is none.  Raises: InvalidRequest."""
+    if value is None:
+        return None
+    try:
+        timeout_s = float(value)
+    except ValueError:
+        timeout_s = math.nan
+    if not 0 < timeout_s <= _MAX_TIMEOUT_S:
+        message = f"`{TIMEOUT}` must be a number of seconds above 0, at most {_MAX_TIMEOUT_S:.0f}."
+        raise InvalidRequest(message, TIMEOUT)
+    return timeout_s

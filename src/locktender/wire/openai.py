@@ -1,0 +1,200 @@
+"""Read what a caller sends to ``/v1/chat/completions``.
+
+The only way from a wire body to a `GenerationRequest`: what passes here has the types and ranges
+that the rest of the house relies on, and what does not is an `InvalidRequest` whose sentence names
+the field.  As strict as OpenAI's own service: "12" is no number, true and 5.0 are no integers.
+
+Settings that do not change the text (user, metadata, store, service_tier and the like) and fields
+that nobody knows are ignored; those that would, and cannot be obeyed, are named in
+`wire.openai_field`.  Whether a model exists, and whether the prompt fits its context, is decided
+further down.  Answers are written by `wire.openai_reply`.
+"""
+
+from typing import Annotated, Literal
+
+import orjson
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    ValidationError,
+)
+
+from locktender.core.errors import InvalidRequest
+from locktender.core.request import ChatInput, GenerationRequest, Message, Sampling
+from locktender.wire.openai_field import Absent, refuse_unsupported, shown, stop_strings, text_of
+
+__all__ = [
+    "ChatCompletionBody",
+    "ChatMessageBody",
+    "StreamOptionsBody",
+    "generation_request",
+    "parse_chat_completion",
+]
+
+_MAX_MESSAGES = 2000
+_MAX_MODEL_CHARACTERS = 256
+# Engines compute in float32, where logits divided by less than this overflow, and where a smaller
+# share than the second is 0.  Both mean the likeliest token and nothing else.
+_GREEDY_BELOW_TEMPERATURE = 1e-5
+_MIN_TOP_P = 1e-6
+
+_MaxTokens = Annotated[int | None, Field(ge=1, description="an integer of 1 or more")]
+
+
+class _StrictModel(BaseModel):
+    # What a caller wrote does not belong into a log, where the cause of a refusal goes.
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+    )
+
+
+class ChatMessageBody(_StrictModel):
+    """One message; its content is already plain text."""
+
+    role: Literal["system", "developer", "user", "assistant"] = Field(
+        description="system, developer, user or assistant",
+    )
+    content: Annotated[str, BeforeValidator(text_of)]
+    # Turns of an assistant that called tools: without them the chat would read differently.
+    audio: Absent = None
+    function_call: Absent = None
+    tool_calls: Absent = None
+
+
+class StreamOptionsBody(_StrictModel):
+    """What a stream carries beside the text."""
+
+    include_usage: bool | None = Field(None, description="true or false")
+
+
+class ChatCompletionBody(_StrictModel):
+    """A valid request for a chat completion.  The descriptions end up in refusals."""
+
+    model: str = Field(
+        min_length=1,
+        max_length=_MAX_MODEL_CHARACTERS,
+        description=f"a string of 1 to {_MAX_MODEL_CHARACTERS} characters",
+    )
+    messages: Annotated[list[ChatMessageBody], FailFast()] = Field(
+        min_length=1,
+        max_length=_MAX_MESSAGES,
+        description=f"a list of 1 to {_MAX_MESSAGES} messages",
+    )
+    max_tokens: _MaxTokens = None
+    max_completion_tokens: _MaxTokens = None  # OpenAI's newer name for the same
+    temperature: float | None = Field(None, ge=0, le=2, description="a number from 0 to 2")
+    top_p: float | None = Field(None, gt=0, le=1, description="a number above 0 and up to 1")
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63, description="a 64-bit integer")
+    stop: Annotated[tuple[str, ...], BeforeValidator(stop_strings)] = ()
+    n: int | None = Field(None, ge=1, le=1, description="1")
+    stream: bool | None = Field(None, description="true or false")
+    stream_options: StreamOptionsBody | None = Field(None, description="an object")
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether the stream's last chunk is to carry the usage."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def asked_max_tokens(self) -> int | None:
+        """The caller's limit, under whichever name it came."""
+        return self.max_completion_tokens or self.max_tokens
+
+
+_EXPECTED = {
+    name: field.description
+    for model in (ChatMessageBody, StreamOptionsBody, ChatCompletionBody)
+    for name, field in model.model_fields.items()
+}
+
+
+def parse_chat_completion(body: bytes) -> ChatCompletionBody:
+    """Validate a body.  Raises: InvalidRequest, and nothing else, for whatever bytes."""
+    try:
+        # Refuses invalid UTF-8, lone surrogates, NaN and nesting deeper than 1,024.
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        message = "The body is not valid JSON."
+        raise InvalidRequest(message) from error
+    if not isinstance(fields, dict):
+        message = f"The body must be a JSON object, not {shown(fields)}."
+        raise InvalidRequest(message)
+    refuse_unsupported(fields)
+    try:
+        parsed = ChatCompletionBody.model_validate(fields)
+    except ValidationError as error:
+        raise _refusal(error) from error
+    _refuse_contradictions(parsed)
+    return parsed
+
+
+def generation_request(
+    body: ChatCompletionBody,
+    *,
+    id: str,  # noqa: A002 - the field's own name
+    default_max_tokens: int,
+    max_tokens: int,
+) -> GenerationRequest:
+    """Apply the model's default and maximum, of which the first is not above the second.
+
+    Raises: InvalidRequest when the caller asks for more than the maximum.
+    """
+    asked = body.asked_max_tokens
+    if asked is not None and asked > max_tokens:
+        name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
+        message = f"`{name}` must be at most {max_tokens} for this model, not {asked}."
+        raise InvalidRequest(message, name)
+    return GenerationRequest(
+        id=id,
+        model=body.model,
+        input=ChatInput(tuple(_message(message) for message in body.messages)),
+        max_tokens=default_max_tokens if asked is None else asked,
+        sampling=_sampling(body),
+        stop=body.stop,
+        stream=bool(body.stream),
+        is_default_max_tokens=asked is None,
+    )
+
+
+def _message(body: ChatMessageBody) -> Message:
+    return Message("system" if body.role == "developer" else body.role, body.content)
+
+
+def _sampling(body: ChatCompletionBody) -> Sampling:
+    temperature = 1.0 if body.temperature is None else body.temperature
+    top_p = 1.0 if body.top_p is None else body.top_p
+    return Sampling(
+        temperature=0.0 if temperature < _GREEDY_BELOW_TEMPERATURE else temperature,
+        top_p=max(top_p, _MIN_TOP_P),
+        seed=None if body.seed is None else body.seed % 2**64,  # engines take unsigned ones
+    )
+
+
+def _refuse_contradictions(body: ChatCompletionBody) -> None:
+    if None not in (body.max_tokens, body.max_completion_tokens) and (
+        body.max_tokens != body.max_completion_tokens
+    ):
+        message = "`max_tokens` and `max_completion_tokens` must be equal when both are given."
+        raise InvalidRequest(message, "max_completion_tokens")
+    if body.stream_options is not None and not body.stream:
+        message = "`stream_options` is only allowed when `stream` is true."
+        raise InvalidRequest(message, "stream_options")
+
+
+def _refusal(error: ValidationError) -> InvalidRequest:
+    """Make one sentence of the first thing that is wrong."""
+    first = error.errors(include_url=False)[0]
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
+    param = path.removeprefix(".")
+    if first["type"] == "missing":
+        return InvalidRequest(f"`{param}` is missing.", param)
+    if first["type"] == "value_error":
+        return InvalidRequest(f"`{param}` {first['ctx']['error']}.", param)
+    expected = _EXPECTED.get(str(first["loc"][-1])) or "an object with a role and a content"
+    return InvalidRequest(f"`{param}` must be {expected}, not {shown(first['input'])}.", param)

@@ -1,0 +1,102 @@
+"""Say what single fields of an OpenAI body may hold, where a type alone does not say it.
+
+A setting that would change the answer and that we cannot obey is refused, unless its value asks for
+nothing.  The functions are validators of the models in `wire.openai`: they raise a ValueError whose
+text goes on after the name of the field, so that no field needs to know where it stands.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import orjson
+from pydantic import AfterValidator
+
+from locktender.core.errors import InvalidRequest
+
+__all__ = ["Absent", "refuse_unsupported", "shown", "stop_strings", "text_of"]
+
+_MAX_STOP_STRINGS = 16  # OpenAI takes 4; local models are often driven with more
+_MAX_STOP_CHARACTERS = 256
+_MAX_SHOWN_CHARACTERS = 40
+_NOT_SUPPORTED = "is not supported by this model service"
+# What would change the answer, with the values that ask for nothing; null is always one.
+_UNSUPPORTED: Mapping[str, tuple[object, ...]] = {
+    "audio": (),
+    "frequency_penalty": (0, 0.0),
+    "function_call": ("none",),
+    "functions": ([],),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "modalities": ([], ["text"]),
+    "moderation": (),
+    "presence_penalty": (0, 0.0),
+    "response_format": ({}, {"type": "text"}),
+    "tool_choice": ("none",),
+    "tools": ([],),
+    "top_logprobs": (0,),
+    "web_search_options": (),
+}
+
+
+def text_of(content: object) -> str:
+    """Return a message's content as one text; parts are joined by line breaks, as vLLM does."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not content:
+        message = "must be a string or a list of text parts"
+        raise ValueError(message)
+    return "\n".join(_text_of_part(part) for part in content)
+
+
+def _text_of_part(part: object) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if isinstance(kind, str) and kind != "text":
+        message = f"has a part of type {shown(kind)}, but this model takes text only"
+        raise ValueError(message)
+    text = part.get("text") if isinstance(part, dict) else None
+    if kind != "text" or not isinstance(text, str):
+        message = 'must have parts of the form {"type": "text", "text": "..."}'
+        raise ValueError(message)
+    return text
+
+
+def stop_strings(value: object) -> tuple[str, ...]:
+    """Return the stop strings, of which one may stand alone."""
+    strings = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(strings, list) or len(strings) > _MAX_STOP_STRINGS:
+        message = f"must be a string or a list of up to {_MAX_STOP_STRINGS} strings"
+        raise ValueError(message)
+    for string in strings:
+        if not isinstance(string, str) or not 1 <= len(string) <= _MAX_STOP_CHARACTERS:
+            message = f"must have strings of 1 to {_MAX_STOP_CHARACTERS} characters"
+            raise ValueError(message)
+    return tuple(strings)
+
+
+def _absent(value: object) -> None:
+    if value not in (None, []):
+        raise ValueError(_NOT_SUPPORTED)
+
+
+Absent = Annotated[object, AfterValidator(_absent)]
+
+
+def refuse_unsupported(fields: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest for a setting of a body that we cannot obey."""
+    for name, harmless in _UNSUPPORTED.items():
+        value = fields.get(name)
+        # By type too: Python holds False for 0.
+        is_harmless = any(type(value) is type(other) and value == other for other in harmless)
+        if value is not None and not is_harmless:
+            message = f"`{name}` {_NOT_SUPPORTED}."
+            raise InvalidRequest(message, name)
+
+
+def shown(value: object) -> str:
+    """Return a wrong value of a body as a refusal quotes it: short, whatever it is."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= _MAX_SHOWN_CHARACTERS else f"{text[:_MAX_SHOWN_CHARACTERS]}..."
