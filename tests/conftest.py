@@ -1,9 +1,11 @@
 """What every test shares: the event loop it runs on, and how examples are generated."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
+from harness.service import Starter
 from hypothesis import HealthCheck, settings
 
 from locktender.model.catalogue import find_known
@@ -37,3 +39,21 @@ def openvino_stepper(smollm2: Path) -> Iterator[Stepper]:
     stepper = load_engine("openvino")(spec)
     yield stepper
     stepper.close()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
+    """Give a client without a limit of connections of its own."""
+    timeout = aiohttp.ClientTimeout(total=100)
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), timeout=timeout
+    ) as session:
+        yield session
+
+
+@pytest.fixture
+def start_service(tmp_path: Path, client: aiohttp.ClientSession) -> Iterator[Starter]:
+    """Give a function that starts a service; all of them end with the test."""
+    starter = Starter(tmp_path, client)
+    yield starter
+    starter.end_all()

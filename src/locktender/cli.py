@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 
 from locktender.cli_models import models_app, pull_shown
 from locktender.config import ModelTable, Settings, read_settings
@@ -17,7 +18,8 @@ from locktender.core.errors import ConfigError
 from locktender.core.events import Observer, tell_all
 from locktender.core.version import __version__
 from locktender.deploy.display import show
-from locktender.deploy.local import listen, model_layer, serve
+from locktender.deploy.local import model_layer
+from locktender.deploy.server import ModelServer, listen
 from locktender.model.catalogue import find_known
 from locktender.model.engine import reads_gguf
 from locktender.model.settings import ModelSettings
@@ -41,7 +43,8 @@ def main() -> None:
     try:
         app()
     except ConfigError as error:
-        Console(stderr=True).print(f"[red]locktender:[/] {error.message}", highlight=False)
+        message = f"[red]locktender:[/] {escape(error.message)}"
+        Console(stderr=True).print(message, highlight=False, soft_wrap=True)
         sys.exit(2)
 
 
@@ -117,7 +120,7 @@ async def _serve(chosen: Sequence[ModelSettings], settings: Settings, log: Path 
             host, port = listener.getsockname()[:2]
             showing = asyncio.create_task(show(models, tally, f"http://{host}:{port}", console))
             try:
-                await serve(models, settings, listener, observer)
+                await ModelServer(models, observer, drain_s=settings.drain_s).serve(listener)
             finally:
                 showing.cancel()
                 await asyncio.wait([showing])

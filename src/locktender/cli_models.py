@@ -16,7 +16,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from locktender.core.errors import ConfigError
 from locktender.model.catalogue import KNOWN_MODELS, KnownModel
 from locktender.model.source import require_known
 from locktender.model.weights import OnProgress, cache_root, find_cached, pull
@@ -110,4 +109,3 @@ def _plain_lines(console: Console) -> OnProgress:
         console.print(f"{what}{amount}", highlight=False, soft_wrap=True)
 
     return show
-

@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         return self.models.get(name, ModelTable()).settings(name)
 
 
-def read_settings(path: Path | None, **flags: Any) -> Settings:  # noqa: ANN401 - any setting
+def read_settings(path: Path | None, **flags: Any) -> Settings:
     """Read the settings from `path`, or from `FILE_NAME` here if it exists; `flags` win.
 
     Raises: ConfigError.

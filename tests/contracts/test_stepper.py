@@ -25,8 +25,8 @@ from locktender.model.engine import EngineSpec, Output, Stepper, load_engine
 MAX_STEPS = 2000  # a bound for every loop; no answer here is near as long
 KEYS = range(100)
 GREEDY = Sampling(temperature=0.0)
-THINGS = ("sea", "mountain", "river", "forest", "city", "desert", "island", "garden")
-THINGS += ("bridge", "castle", "storm", "winter", "train", "library", "market", "harbour")
+THINGS = ["sea", "mountain", "river", "forest", "city", "desert", "island", "garden"]
+THINGS += ["bridge", "castle", "storm", "winter", "train", "library", "market", "harbour"]
 
 
 @pytest.fixture(params=["echo", "openvino"])
@@ -221,17 +221,18 @@ def test_the_default_for_max_tokens_shrinks_to_what_the_context_leaves(stepper: 
 
 
 def test_sixteen_greedy_answers_at_once_are_those_given_alone(stepper: Stepper) -> None:
-    expected = [alone(stepper, story(thing)) for thing in THINGS]
-    together = run(stepper, {key: story(thing) for key, thing in enumerate(THINGS)})
+    requests = [story(thing, 10) for thing in THINGS]
+    expected = [alone(stepper, request) for request in requests]
+    together = run(stepper, dict(enumerate(requests)))
     assert [merged(together[key]) for key in range(len(THINGS))] == expected
     assert len({delta.text for delta in expected}) == len(THINGS)
 
 
 def test_answers_that_join_while_others_run_are_those_given_alone(stepper: Stepper) -> None:
-    expected = [alone(stepper, story(thing)) for thing in THINGS[:5]]
+    expected = [alone(stepper, story(thing, 12)) for thing in THINGS[:5]]
     outputs: dict[int, list[Output]] = {}
     for key, thing in enumerate(THINGS[:5]):
-        stepper.add(key, story(thing))
+        stepper.add(key, story(thing, 12))
         for each, output in [*stepper.step(), *stepper.step()]:
             outputs.setdefault(each, []).append(output)
     for key, rest in drain(stepper).items():

@@ -15,7 +15,9 @@ FUNCTION_LINES = 40
 PARAMETERS = 6
 
 # "kind name" to (what it may be instead, and why).
-EXCEPTIONS: Mapping[str, tuple[int, str]] = {}
+EXCEPTIONS: Mapping[str, tuple[int, str]] = {
+    "parameters cli:serve_models": (9, "each flag of a command is a parameter of its function"),
+}
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 Size: TypeAlias = tuple[str, int, int]  # "kind name", what it is, what it may be

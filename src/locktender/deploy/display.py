@@ -36,7 +36,13 @@ class _Row:
 
     def cells(self) -> list[str]:
         ended = [str(self.ended.get(outcome, 0)) for outcome in Outcome]
-        return [self.state, str(self.waiting), str(self.running), f"{self.tokens_per_s:.0f}", *ended]
+        return [
+            self.state,
+            str(self.waiting),
+            str(self.running),
+            f"{self.tokens_per_s:.0f}",
+            *ended,
+        ]
 
 
 @dataclass(slots=True)
@@ -86,9 +92,7 @@ async def _print_lines(
         await asyncio.sleep(_PLAIN_S)
 
 
-def _rows(
-    models: LocalModels, tally: Tally, meters: Mapping[str, _Meter]
-) -> dict[str, _Row]:
+def _rows(models: LocalModels, tally: Tally, meters: Mapping[str, _Meter]) -> dict[str, _Row]:
     now = time.monotonic()
     rows = {}
     for name, served in models.served.items():

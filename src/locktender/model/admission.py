@@ -139,7 +139,7 @@ class Admission:
         ends = [at for at in self._ends if at > now - _ENDS_WINDOW_S]
         if len(ends) < 2 or now <= ends[0]:  # noqa: PLR2004 - a rate needs two instants
             return None
-        rate = len(ends) / (now - ends[0])
+        rate = (len(ends) - 1) / (now - ends[0])  # The first end only opens the interval.
         n_waiting = max(1, self.n_inside - self._room.max_running)
         return float(min(_MAX_RETRY_AFTER_S, max(1, math.ceil(n_waiting / rate))))
 

@@ -73,8 +73,7 @@ class Answer(Response):
             await out.fail(openai_problem(error))
         except TimeoutError:
             _log.warning("request %s: its answer was not read in time", self._asked.request.id)
-        except Exception as error:
-            # The ASGI boundary: a fault of ours must be an answer too.
+        except Exception as error:  # noqa: BLE001 - the ASGI boundary: a fault of ours is answered
             _log.exception("request %s failed", self._asked.request.id)
             await out.fail(openai_problem(error))
 
@@ -94,7 +93,9 @@ class Answer(Response):
 
     async def _stream(self, out: "_Reply") -> None:
         asked = self._asked
-        frames = _Frames(self._id, asked.request.model, self._created, asked.include_usage)
+        frames = _Frames(
+            self._id, asked.request.model, self._created, include_usage=asked.include_usage
+        )
         async with (
             self._dispatcher.open(asked.request, asked.scope) as deltas,
             aclosing(_with_pauses(deltas, asked.keep_alive_s)) as pieces,
@@ -109,7 +110,7 @@ class Answer(Response):
 class _Frames:
     """Turns the deltas of one stream into its frames."""
 
-    def __init__(self, answer_id: str, model: str, created: int, include_usage: bool) -> None:  # noqa: FBT001 - private
+    def __init__(self, answer_id: str, model: str, created: int, *, include_usage: bool) -> None:
         self._encoder = ChunkEncoder(
             id=answer_id, model=model, created=created, include_usage=include_usage
         )

@@ -44,7 +44,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _log = logging.getLogger("locktender.engine")
 
 
-class ParentGone(Exception):  # noqa: N818 - control flow, not an error: there is nobody to tell
+class ParentGone(Exception):
     """The other end of the socket has closed."""
 
 

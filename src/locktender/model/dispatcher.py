@@ -1,9 +1,8 @@
 """Coordinate the gate of one model: let requests in, line them up, and see each to its one end.
 
-Everything is decided elsewhere: who enters by `admission`, in what order by `backlog`, who goes
-where by `scheduler`, what a dead engine means for its requests by `quarantine`.  Here their
-decisions are carried out, on one event loop.  Above, `service` turns HTTP into requests; below, a
-`Pool` of replicas runs them.
+Everything is decided elsewhere: who enters by `admission`, when an engine is free by `line`, what
+a dead engine means for its requests by `quarantine`.  Here their decisions are carried out, on one
+event loop.  Above, `service` turns HTTP into requests; below, a `Pool` of replicas runs them.
 """
 
 import asyncio
@@ -15,13 +14,11 @@ from locktender.core.errors import (
     DeadlineExceeded,
     Draining,
     LocktenderError,
-    NoReplicaReady,
     ReplicaLost,
     WaitTooLong,
 )
 from locktender.core.events import (
     Observer,
-    RequestAssigned,
     RequestEnded,
     RequestReceived,
     RequestReturned,
@@ -29,16 +26,14 @@ from locktender.core.events import (
 from locktender.core.request import Delta, GenerationRequest
 from locktender.core.scope import Scope
 from locktender.model.admission import Admission, Room, max_total_tokens
-from locktender.model.backlog import Backlog, Ticket
+from locktender.model.backlog import Ticket
+from locktender.model.line import Line, no_replica
 from locktender.model.quarantine import Quarantine
 from locktender.model.replica import Pool, Run
-from locktender.model.scheduler import Assignment, plan
 from locktender.model.settings import GateSettings
 from locktender.model.visit import Visit, outcome_of
 
 __all__ = ["Dispatcher"]
-
-_NO_REPLICA_RETRY_S = 30.0  # somebody must act first
 
 
 class Dispatcher:
@@ -50,17 +45,13 @@ class Dispatcher:
         self._pool = pool
         self._observer = observer
         self._admission = Admission(Room.of(settings, n_replicas=pool.size))
-        self._backlog = Backlog()
+        self._line = Line(pool, observer)
         self._quarantine = Quarantine()
         self._sequences = itertools.count(1)
-        self._waiting: dict[int, Visit] = {}  # by the sequence of their ticket
-        self._secluded: set[str] = set()  # replicas that run a suspect
-        self._wake: asyncio.Handle | None = None
         self._is_draining = False
         self._idle = asyncio.Event()
         self._idle.set()
         self.n_tokens = 0  # new tokens handed over since the start
-        pool.subscribe(self._pool_changed)
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self._model} [waiting {self.n_waiting} | running {self.n_running}]>"
@@ -68,12 +59,12 @@ class Dispatcher:
     @property
     def n_waiting(self) -> int:
         """Requests in line."""
-        return len(self._backlog)
+        return len(self._line)
 
     @property
     def n_running(self) -> int:
         """Requests that are out of the line and not ended."""
-        return self._admission.n_inside - len(self._backlog)
+        return self._admission.n_inside - len(self._line)
 
     def drain(self) -> None:
         """Refuse new requests from now on; those inside are seen to their end."""
@@ -136,7 +127,7 @@ class Dispatcher:
             message = "The service is shutting down. Try again later."
             raise Draining(message, self._admission.retry_after_s(now))
         if self._pool.has_given_up:
-            raise _no_replica()
+            raise no_replica()
         is_suspect = self._quarantine.admit(request)
         timeout_s = self._settings.timeout_s if scope.timeout_s is None else scope.timeout_s
         deadline = now + timeout_s
@@ -186,8 +177,7 @@ class Dispatcher:
                 yield whole
         finally:
             await run.aclose()
-            self._secluded.discard(visit.replica)
-            self._wake_up()
+            self._line.release(visit)
 
     async def _next(self, run: Run, visit: Visit) -> Delta | None:
         """Wait for the next piece of `run`; None after the last."""
@@ -205,86 +195,14 @@ class Dispatcher:
         return delta
 
     async def _turn(self, visit: Visit) -> Run:
-        """Stand in line until an engine has the request.
-
-        Raises: WaitTooLong, DeadlineExceeded, NoReplicaReady.
-        """
-        loop = asyncio.get_running_loop()
-        self._waiting[visit.ticket.sequence] = visit
-        self._backlog.add(visit.ticket)
-        self._wake_up()
-        try:
-            # Not `wait_for`: it would cancel the future, and a run that is just being handed over
-            # would be lost.
-            await asyncio.wait([visit.turn], timeout=max(0, visit.ticket.leave_at - loop.time()))
-            if not visit.turn.done():
-                raise self._late(visit)
-        except (asyncio.CancelledError, LocktenderError):
-            await self._withdraw(visit)
-            raise
-        visit.waited_s = loop.time() - visit.came_at
-        return visit.turn.result()
-
-    async def _withdraw(self, visit: Visit) -> None:
-        """Take `visit` out of the line, or back from the engine that it was just given to."""
-        if self._waiting.pop(visit.ticket.sequence, None) is not None:
-            self._backlog.remove(visit.ticket)
-        elif visit.turn.done() and visit.turn.exception() is None:
-            await visit.turn.result().aclose()
-            self._secluded.discard(visit.replica)
-        self._wake_up()
-
-    def _late(self, visit: Visit) -> LocktenderError:
-        now = asyncio.get_running_loop().time()
+        run = await self._line.turn(visit)
+        if run is not None:
+            return run
         if visit.ticket.leave_at >= visit.deadline:
-            return _deadline_exceeded(visit, "waited")
+            raise _deadline_exceeded(visit, "waited")
         message = f"No engine was free within {self._settings.max_wait_s:g} s. Try again later."
-        return WaitTooLong(message, self._admission.retry_after_s(now))
-
-    def _pool_changed(self) -> None:
-        if not self._pool.has_given_up:
-            self._wake_up()
-            return
-        for visit in list(self._waiting.values()):
-            self._take_out(visit).set_exception(_no_replica())
-
-    def _wake_up(self) -> None:
-        # Soon, and once for all that changes meanwhile: what calls this may be halfway through
-        # changing what a plan is made from.
-        if self._wake is None and self._backlog:
-            self._wake = asyncio.get_running_loop().call_soon(self._dispatch)
-
-    def _dispatch(self) -> None:
-        self._wake = None
-        loads = [load for load in self._pool.loads() if load.replica not in self._secluded]
         now = asyncio.get_running_loop().time()
-        for assignment in plan(self._backlog.in_order(), loads, now=now):
-            self._assign(assignment, now)
-
-    def _assign(self, assignment: Assignment, now: float) -> None:
-        visit = self._waiting[assignment.ticket.sequence]
-        turn = self._take_out(visit)
-        visit.replica = assignment.replica
-        try:
-            run = self._pool.replica(assignment.replica).run(visit.request, assignment.tokens)
-        except ReplicaLost as error:
-            turn.set_exception(error)
-            return
-        if assignment.ticket.is_suspect:
-            self._secluded.add(assignment.replica)
-        turn.set_result(run)
-        waited_s = now - visit.came_at
-        self._observer(RequestAssigned(visit.request.id, self._model, assignment.replica, waited_s))
-
-    def _take_out(self, visit: Visit) -> asyncio.Future[Run]:
-        del self._waiting[visit.ticket.sequence]
-        self._backlog.remove(visit.ticket)
-        return visit.turn
-
-
-def _no_replica() -> NoReplicaReady:
-    message = "The model's engine cannot be started. The operator's log has the cause."
-    return NoReplicaReady(message, _NO_REPLICA_RETRY_S)
+        raise WaitTooLong(message, self._admission.retry_after_s(now))
 
 
 def _deadline_exceeded(visit: Visit, what: str) -> DeadlineExceeded:

@@ -120,6 +120,6 @@ def load_engine(name: str) -> StepperFactory:
         raise ConfigError(message)
     try:
         return cast("StepperFactory", getattr(importlib.import_module(module), attribute))
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         message = f"The engine {name!r} cannot be imported: {error}. Is its extra installed?"
         raise ConfigError(message) from error

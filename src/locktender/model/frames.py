@@ -179,6 +179,9 @@ _ERRORS: dict[str, type[LocktenderError]] = {
     kind.code: kind for kind in (ContextTooLong, InvalidRequest, EngineFailed)
 }
 
+# msgspec lets the last two through: text that is no UTF-8, and nesting without an end.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _encoder = msgspec.msgpack.Encoder()
 _to_child: msgspec.msgpack.Decoder[ToChild] = msgspec.msgpack.Decoder(ToChild)
 _from_child: msgspec.msgpack.Decoder[FromChild] = msgspec.msgpack.Decoder(FromChild)
@@ -194,7 +197,7 @@ def read_to_child(body: bytes) -> ToChild:
     """Decode a frame for the child.  Raises: PeerError."""
     try:
         return _to_child.decode(body)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise PeerError("A frame from the service cannot be read.") from error
 
 
@@ -202,7 +205,7 @@ def read_from_child(body: bytes) -> FromChild:
     """Decode a frame from the child.  Raises: PeerError."""
     try:
         return _from_child.decode(body)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise PeerError("A frame from the engine cannot be read.") from error
 
 

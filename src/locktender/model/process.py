@@ -36,6 +36,7 @@ from locktender.model.replica import Load, Run
 
 __all__ = ["ProcessReplica"]
 
+_STDERR = 2
 _losses = itertools.count(1)
 
 
@@ -164,7 +165,7 @@ class ProcessReplica:
                 sys.executable,
                 *("-P", "-m", "locktender.model.child", str(theirs.fileno()), str(os.getpid())),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=sys.stderr.fileno(),  # An engine's chatter; standard output is the service's.
+                stdout=_STDERR,  # An engine's chatter; standard output is the service's.
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C is the service's to handle.
             )

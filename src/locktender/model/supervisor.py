@@ -60,7 +60,7 @@ class Supervisor:
 
     @property
     def has_given_up(self) -> bool:
-        return self._n_given_up >= self._settings.replicas
+        return self._is_stopping or self._n_given_up >= self._settings.replicas
 
     @property
     def is_ready(self) -> bool:
@@ -85,6 +85,7 @@ class Supervisor:
     async def stop(self) -> None:
         """End every replica.  Safe to call twice."""
         self._is_stopping = True
+        self._changed()
         keepers, self._keepers = self._keepers, []
         for keeper in keepers:
             keeper.cancel()

@@ -30,7 +30,8 @@ def parse_timeout(value: str | None) -> float | None:
     if value is None:
         return None
     try:
-        timeout_s = float(value)
+        # Python alone would also read "1_0" and digits of other scripts.
+        timeout_s = float(value) if value.isascii() and "_" not in value else math.nan
     except ValueError:
         timeout_s = math.nan
     if not 0 < timeout_s <= _MAX_TIMEOUT_S:

@@ -19,7 +19,6 @@ from locktender.core.errors import (
     EngineError,
     LocktenderError,
     PeerError,
-    PoisonedRequest,
     ReplicaLost,
     RequestError,
     RequestTooLarge,
@@ -45,11 +44,7 @@ class _Row:
     status: int
     openai_type: str  # OpenAI's names; "service_unavailable_error" is what it says when overloaded
     has_retry_after: bool = False
-    headers: tuple[tuple[str, str], ...] = ()
 
-
-# OpenAI's clients retry every 5xx by themselves, unless this header forbids it.
-_NEVER_AGAIN = (("x-should-retry", "false"),)
 
 _TABLE: Mapping[type[LocktenderError], _Row] = {
     RequestError: _Row(400, "invalid_request_error"),
@@ -58,7 +53,6 @@ _TABLE: Mapping[type[LocktenderError], _Row] = {
     CapacityError: _Row(503, "service_unavailable_error", has_retry_after=True),
     DeadlineExceeded: _Row(504, "server_error"),
     EngineError: _Row(500, "server_error"),
-    PoisonedRequest: _Row(500, "server_error", headers=_NEVER_AGAIN),
     ReplicaLost: _Row(503, "service_unavailable_error", has_retry_after=True),
     PeerError: _Row(502, "server_error"),
     LocktenderError: _Row(500, "server_error"),
@@ -84,7 +78,10 @@ def _row(error: LocktenderError) -> _Row:
 
 
 def _headers(error: LocktenderError, row: _Row) -> Mapping[str, str]:
-    headers = {"content-type": "application/json", **dict(row.headers)}
+    headers = {"content-type": "application/json"}
+    if not error.retryable:
+        # OpenAI's clients retry every 5xx by themselves, unless this header forbids it.
+        headers["x-should-retry"] = "false"
     if row.has_retry_after:
         seconds = error.retry_after_s if isinstance(error, CapacityError) else None
         headers["retry-after"] = str(_whole_seconds(seconds))

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from locktender.core.errors import ConfigError, ContextTooLong, EngineStartError, InvalidRequest
+from locktender.core.errors import (
+    ConfigError,
+    ContextTooLong,
+    EngineFailed,
+    EngineStartError,
+    InvalidRequest,
+)
 from locktender.core.request import (
     ChatInput,
     Delta,
@@ -17,7 +23,7 @@ from locktender.core.request import (
     Sampling,
     TextInput,
 )
-from locktender.model.engine import EngineSpec
+from locktender.model.engine import EngineSpec, Limits
 from locktender.model.engines.openvino import OpenVinoStepper
 
 MAX_STEPS = 2000
@@ -142,6 +148,14 @@ def test_the_fast_preset_in_a_small_cache(smollm2: Path) -> None:
     assert small.kv_bytes() == 6 * 437_760  # blocks for 100 tokens and two times 31
     with pytest.raises(ContextTooLong, match=r"may have 100\."):
         small.add(1, request_for(user("Hi."), 90))
+    # What its own limits rule out: an answer for which the whole cache is too small.
+    small.limits = Limits(max_running=2, context_tokens=8192, kv_tokens=8192)
+    small.add(1, request_for(TextInput("one two three " * 50), 400))
+    small.add(2, request_for(user("What is the capital of France?"), 4))
+    ends = {key: output for _ in range(400) for key, output in small.step()}
+    assert isinstance(ends[1], EngineFailed)
+    assert isinstance(ends[2], Delta)
+    assert not small.has_work()
     small.add(1, request_for(user("Hi.")))
     small.close()
     small.close()

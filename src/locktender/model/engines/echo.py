@@ -157,7 +157,9 @@ class EchoStepper:
             n_tokens = min(n_tokens, max(1, int(self._tokens_per_s * MAX_PAUSE_S)))
             took_s = max(took_s, n_tokens / self._tokens_per_s)
         if took_s:
-            self._due_at = max(self._due_at, self._clock() - took_s) + took_s
+            now = self._clock()
+            is_idle = self._due_at < now - took_s  # else a step that came late is made up for
+            self._due_at = (now if is_idle else self._due_at) + took_s
         return n_tokens
 
 

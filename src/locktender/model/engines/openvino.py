@@ -278,11 +278,12 @@ def _read(generation: _Generation) -> _News | None:
         for output in handle.read().values():
             ids += output.generated_ids
             reason = _to_reason(output.finish_reason)
-    is_running = handle.get_status() == openvino_genai.GenerationStatus.RUNNING
-    is_lost = reason is None and not is_running
-    if ids or reason or is_lost or generation.prompt_tokens is not None:
-        return _News(generation, ids, reason, is_lost)
-    return None
+    if ids or reason:
+        return _News(generation, ids, reason, is_lost=False)
+    if handle.get_status() != openvino_genai.GenerationStatus.RUNNING:
+        return _News(generation, ids, reason, is_lost=True)
+    is_opening = generation.prompt_tokens is not None
+    return _News(generation, ids, reason, is_lost=False) if is_opening else None
 
 
 def _to_reason(theirs: Any) -> FinishReason | None:

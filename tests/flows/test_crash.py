@@ -1,0 +1,133 @@
+"""Engines that die or hang: who is served all the same, who is told, and what is left behind."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import anyio
+import psutil
+import pytest
+
+from harness.service import Reply, Service, Starter
+
+SLOW = {"options": {"tokens_per_s": 80}}
+QUICK_RESTART = {"backoff_s": 0.01, "hang_s": 2.0}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+async def test_those_without_a_token_are_served_and_the_others_are_told_once(
+    start_service: Starter, number: signal.Signals
+) -> None:
+    service = start_service({"max_running": 4, **SLOW, **QUICK_RESTART})
+    await service.until(lambda status: status["ready"])
+    (engine,) = service.engine_pids()
+    replies = await _ask_and_strike(service, 8, lambda: os.kill(engine, number), stream=True)
+
+    lost = [reply for reply in replies if reply.error]
+    served = [reply for reply in replies if not reply.error]
+    assert len(lost) == 4
+    assert {reply.error["code"] for reply in lost} == {"replica_lost"}
+    assert all(reply.text and reply.finish_reason is None for reply in lost)
+    assert {reply.text for reply in served} == {" ".join(["on and on"] * 10)}
+    assert await service.outcomes() == {"completed": 4, "failed": 4}
+    assert service.engine_pids() != [engine]
+    assert len(service.engine_pids()) == 1
+
+
+async def test_answers_that_are_not_streamed_survive_their_engine(start_service: Starter) -> None:
+    service = start_service({"max_running": 4, **SLOW, **QUICK_RESTART})
+    await service.until(lambda status: status["ready"])
+    (engine,) = service.engine_pids()
+    replies = await _ask_and_strike(service, 8, lambda: os.kill(engine, signal.SIGKILL))
+
+    assert [reply.status for reply in replies] == [200] * 8
+    assert {reply.usage["completion_tokens"] for reply in replies} == {30}
+    assert len(service.events("RequestReturned")) == 4
+
+
+async def test_requests_wait_while_the_engine_starts_again(start_service: Starter) -> None:
+    service = start_service(QUICK_RESTART)
+    await service.until(lambda status: status["ready"])
+    before = psutil.Process(service.process.pid).num_fds()
+    for _ in range(3):
+        (engine,) = service.engine_pids()
+        os.kill(engine, signal.SIGKILL)
+        reply = await service.ask("hello again")
+        assert (reply.status, reply.text) == (200, "hello again")
+    await service.client.close()
+    with anyio.fail_after(10):
+        while psutil.Process(service.process.pid).num_fds() > before:
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_only_when_the_supervisor_has_given_up_are_requests_refused(
+    start_service: Starter,
+) -> None:
+    service = start_service({"engine": "broken:build", "max_failures": 3, "backoff_s": 0.05})
+    early = await service.ask("may I?")
+    late = await service.ask("and now?")
+
+    assert [early.status, late.status] == [503, 503]
+    assert {early.error["code"], late.error["code"]} == {"no_replica_ready"}
+    assert late.retry_after
+    left = service.events("ReplicaLeft")
+    assert [event["reason"] for event in left] == ["The weights are damaged."] * 3
+    async with service.client.get(service.url.replace("/v1", "/livez")) as response:
+        assert response.status == 503
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+async def test_the_engine_ends_with_its_service(start_service: Starter, is_stopped: bool) -> None:
+    service = start_service()
+    await service.until(lambda status: status["ready"])
+    (engine,) = [psutil.Process(pid) for pid in service.engine_pids()]
+    if is_stopped:
+        engine.suspend()
+    service.process.kill()
+    gone, left = psutil.wait_procs([engine], timeout=2)
+    assert (gone, left) == ([engine], [])
+
+
+async def test_poison_is_refused_and_the_innocents_beside_it_are_answered(
+    start_service: Starter,
+) -> None:
+    table = {"engine": "poison:PoisonStepper", "max_running": 16, "max_failures": 20}
+    service = start_service({**table, **QUICK_RESTART})
+    await service.until(lambda status: status["ready"])
+    contents = [f"innocent {n} asks" for n in range(15)]
+    contents.insert(7, "POISON")
+    replies = await service.ask_many(contents, stream=True)
+    poisoned = replies.pop(7)
+    again = await service.ask("POISON")
+
+    assert [reply.text for reply in replies] == [f"innocent {n} asks" for n in range(15)]
+    assert poisoned.error["code"] == again.error["code"] == "poisoned_request"
+    assert again.status == 500
+    assert len(service.events("ReplicaLeft")) == 2
+
+
+async def _ask_and_strike(
+    service: Service, n_callers: int, strike: Callable[[], None], *, stream: bool = False
+) -> list[Reply]:
+    """Have callers ask; `strike` once four of them are being answered."""
+    speaking: set[int] = set()
+    replies: dict[int, Reply] = {}
+    are_speaking = anyio.Event()
+
+    async def ask(n: int) -> None:
+        def on_text() -> None:
+            speaking.add(n)
+            if len(speaking) == 4:
+                are_speaking.set()
+
+        replies[n] = await service.ask("repeat 30: on and on", stream=stream, on_text=on_text)
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            for n in range(n_callers):
+                group.start_soon(ask, n)
+            if stream:
+                await are_speaking.wait()
+            await service.until(lambda status: status["running"] == status["waiting"] == 4)
+            strike()
+    return [replies[n] for n in range(n_callers)]
