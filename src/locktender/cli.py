@@ -64,7 +64,7 @@ def serve_models(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="Models of the configuration file, known models, or GGUF files; none: all of the file.",
+            help="Models of the file, known models, or GGUF files; none: all of the file.",
         ),
     ] = None,
     *,

@@ -13,6 +13,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -120,6 +121,9 @@ def read_settings(path: Path | None, **flags: Any) -> Settings:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(step) for step in first["loc"])
         message = f"The setting `{where}` is wrong: {first['msg'].lower()}."
+        raise ConfigError(message) from error
+    except SettingsError as error:  # A table that is not JSON: the file's are read as they are.
+        message = f"The environment cannot be read: {error}."
         raise ConfigError(message) from error
     except ValueError as error:  # The file is not TOML.
         message = f"The file {str(file)!r} cannot be read: {error}."

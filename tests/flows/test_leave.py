@@ -18,13 +18,13 @@ async def test_waves_of_callers_that_leave_give_back_all_they_held(
     dice = random.Random(4)
     for _ in range(4):
         await _wave(service, 50, stream=stream, stay=dice.randint(0, 3))
-    await service.until_quiet(within_s=5)
+        await service.until_quiet(within_s=5)
     reply = await service.ask("repeat 5: still here", stream=stream)
 
     assert reply.text == "still here still here still"
-    outcomes = await service.outcomes()
+    outcomes = await service.outcomes(201)
     assert outcomes["cancelled"] >= 180
-    assert sum(outcomes.values()) == len(service.events("RequestReceived")) == 201
+    assert set(outcomes) <= {"cancelled", "completed"}
 
 
 async def _wave(service: Service, n_callers: int, *, stream: bool, stay: int) -> None:

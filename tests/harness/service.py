@@ -109,11 +109,12 @@ class Service:
         lines = [json.loads(line) for line in whole_lines]
         return [line for line in lines if line["event"] == kind]
 
-    async def outcomes(self) -> dict[str, int]:
-        """Count the requests by their outcome, once the log has the end of each."""
+    async def outcomes(self, n_requests: int) -> dict[str, int]:
+        """Count the requests by their outcome, once the log has the end of so many."""
         with anyio.fail_after(10):
-            while len(self.events("RequestEnded")) < len(self.events("RequestReceived")):
+            while len(self.events("RequestEnded")) < n_requests:
                 await anyio.lowlevel.checkpoint()
+        assert len(self.events("RequestReceived")) == n_requests
         return dict(Counter(event["outcome"] for event in self.events("RequestEnded")))
 
 

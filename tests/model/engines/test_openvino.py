@@ -151,11 +151,10 @@ def test_the_fast_preset_in_a_small_cache(smollm2: Path) -> None:
     # What its own limits rule out: an answer for which the whole cache is too small.
     small.limits = Limits(max_running=2, context_tokens=8192, kv_tokens=8192)
     small.add(1, request_for(TextInput("one two three " * 50), 400))
-    small.add(2, request_for(user("What is the capital of France?"), 4))
-    ends = {key: output for _ in range(400) for key, output in small.step()}
-    assert isinstance(ends[1], EngineFailed)
-    assert isinstance(ends[2], Delta)
+    ends = [output for _ in range(200) for _, output in small.step()]
+    assert isinstance(ends[-1], EngineFailed)
     assert not small.has_work()
+    assert "Paris" in answer(small, request_for(user("What is the capital of France?"))).text
     small.add(1, request_for(user("Hi.")))
     small.close()
     small.close()

@@ -309,7 +309,8 @@ def _size_cache(spec: EngineSpec, header: GgufHeader, *, is_exact: bool) -> tupl
     """Return the number of blocks of the KV cache, and how many tokens they promise to hold.
 
     Each request may leave all but one token of its last block empty, so requests that together
-    have the promised number of tokens always fit.
+    have the promised number of tokens always fit.  More of them is the owner's mistake, and
+    harms others: an engine that can go on with no request gives up all of them.
     """
     wasted_tokens = spec.max_running * (BLOCK_TOKENS - 1)
     n_blocks = DEFAULT_KV_BYTES // (BLOCK_TOKENS * _token_bytes(header, is_exact=is_exact))

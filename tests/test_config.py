@@ -1,0 +1,197 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from locktender.config import FILE_NAME, read_settings
+from locktender.core.errors import ConfigError
+from locktender.model.service import ServiceSettings
+from locktender.model.settings import GateSettings, ModelSettings, SupervisionSettings
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder, with an environment that sets nothing of ours."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.upper().startswith("LOCKTENDER_"):
+            monkeypatch.delenv(name)
+    return tmp_path
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / FILE_NAME
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_without_anything_the_defaults_of_the_wings_hold() -> None:
+    settings = read_settings(None)
+    assert (settings.host, settings.model_port, settings.models) == ("127.0.0.1", 8001, {})
+    assert settings.service == ServiceSettings()
+    assert settings.model("m") == ModelSettings("m", source="m")
+
+
+def test_the_file_of_the_folder_is_read(folder: Path) -> None:
+    write(folder, "model_port = 9000")
+    assert read_settings(None).model_port == 9000
+
+
+def test_a_file_that_is_named_is_read_instead_of_that_of_the_folder(folder: Path) -> None:
+    write(folder, "model_port = 9000\nhost = '0.0.0.0'")
+    other = folder / "other.toml"
+    other.write_text("model_port = 9001", encoding="utf-8")
+    settings = read_settings(other)
+    assert (settings.model_port, settings.host) == (9001, "127.0.0.1")
+
+
+def test_the_environment_wins_over_the_file_and_flags_over_both(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "host = 'file'\nmodel_port = 1\ndrain_s = 1.0")
+    monkeypatch.setenv("LOCKTENDER_MODEL_PORT", "2")
+    monkeypatch.setenv("LOCKTENDER_DRAIN_S", "2")
+    settings = read_settings(None, drain_s=3.0)
+    assert (settings.host, settings.model_port, settings.drain_s) == ("file", 2, 3.0)
+
+
+def test_a_flag_that_is_not_given_does_not_win(folder: Path) -> None:
+    write(folder, "host = 'file'")
+    assert read_settings(None, host=None).host == "file"
+
+
+def test_the_environment_reaches_into_a_models_table_and_leaves_the_rest_of_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "[models.m]\nmax_running = 2\nmax_waiting = 3")
+    monkeypatch.setenv("LOCKTENDER_MODELS__M__MAX_RUNNING", "4")
+    gate = read_settings(None).model("m").gate
+    assert (gate.max_running, gate.max_waiting) == (4, 3)
+
+
+def test_a_models_table_is_handed_out_in_the_slices_of_the_model_layer(folder: Path) -> None:
+    write(
+        folder,
+        """
+        [models.small]
+        source = "smollm2-135m-instruct"
+        engine = "openvino"
+        preset = "exact"
+        max_running = 4
+        max_wait_s = 5
+        replicas = 2
+        hang_s = 7.5
+        [models.small.options]
+        max_num_batched_tokens = 256
+        prefix_cache = false
+        """,
+    )
+    assert read_settings(None).model("small") == ModelSettings(
+        name="small",
+        source="smollm2-135m-instruct",
+        engine="openvino",
+        options=(
+            ("max_num_batched_tokens", 256),
+            ("prefix_cache", False),
+            ("preset", "exact"),
+        ),
+        gate=GateSettings(max_running=4, max_wait_s=5.0),
+        supervision=SupervisionSettings(replicas=2, hang_s=7.5),
+    )
+
+
+def test_the_services_slice_is_handed_out(folder: Path) -> None:
+    write(folder, "max_body_bytes = 10\nkeep_alive_s = 2.5")
+    service = read_settings(None).service
+    assert service == ServiceSettings(max_body_bytes=10, keep_alive_s=2.5)
+
+
+def test_every_setting_of_the_model_layer_can_be_set(folder: Path) -> None:
+    kinds = (GateSettings, SupervisionSettings)
+    names = sorted({name for kind in kinds for name in kind.__dataclass_fields__})
+    write(folder, "[models.m]\n" + "\n".join(f"{name} = 5" for name in names))
+    settings = read_settings(None).model("m")
+    for part in (settings.gate, settings.supervision):
+        assert {getattr(part, name) for name in part.__dataclass_fields__} == {5}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "hots = 'a'",
+            "The setting `hots` is wrong: extra inputs are not permitted.",
+        ),
+        (
+            "[models.m]\nmax_runing = 2",
+            "The setting `models.m.max_runing` is wrong: extra inputs are not permitted.",
+        ),
+        (
+            "model_port = 70000",
+            "The setting `model_port` is wrong: input should be less than or equal to 65535.",
+        ),
+        (
+            "[models.m]\nmax_running = [4]",
+            "The setting `models.m.max_running` is wrong: input should be a valid integer.",
+        ),
+        (
+            "models = 3",
+            "The setting `models` is wrong: input should be a valid dictionary.",
+        ),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_sentence_that_says_where_it_is(
+    folder: Path, text: str, sentence: str
+) -> None:
+    write(folder, text)
+    with pytest.raises(ConfigError) as caught:
+        read_settings(None)
+    assert caught.value.message == sentence
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^There is no file 'absent\.toml'\.$"):
+        read_settings(Path("absent.toml"))
+
+
+@pytest.mark.parametrize("content", [b"model_port = ", b"\xff\xfe"])
+def test_a_file_that_is_not_toml_is_named(folder: Path, content: bytes) -> None:
+    (folder / FILE_NAME).write_bytes(content)
+    with pytest.raises(ConfigError, match=r"^The file 'locktender\.toml' cannot be read: .+\.$"):
+        read_settings(None)
+
+
+def test_a_value_of_the_environment_that_is_wrong_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOCKTENDER_MODEL_PORT", "low")
+    with pytest.raises(ConfigError, match=r"^The setting `model_port` is wrong: "):
+        read_settings(None)
+
+
+def test_a_table_of_the_environment_that_is_not_json_is_not_blamed_on_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOCKTENDER_MODELS", "{no")
+    with pytest.raises(ConfigError, match="environment") as caught:
+        read_settings(None)
+    assert FILE_NAME not in caught.value.message
+
+
+def test_a_table_of_the_environment_may_be_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCKTENDER_MODELS", json.dumps({"m": {"engine": "echo"}}))
+    assert read_settings(None).model("m").engine == "echo"
+
+
+def test_a_flag_that_is_wrong_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^The setting `drain_s` is wrong: "):
+        read_settings(None, drain_s=-1.0)
+
+
+def test_values_that_cannot_work_together_are_refused_when_the_model_is_asked_for(
+    folder: Path,
+) -> None:
+    write(folder, "[models.m]\nmax_tokens = 100")
+    with pytest.raises(ConfigError, match="`default_max_tokens` must not be above `max_tokens`"):
+        read_settings(None).model("m")
