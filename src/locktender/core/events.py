@@ -43,6 +43,7 @@ class RequestReceived:
     request_id: str
     model: str  # empty when the body did not say
     caller_id: str | None = None
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,81 @@
-"""What travels with a request beside its body: its time limit and the outer request it is part of.
+"""What travels with a request beside its body.
 
-A value that is handed on.  The wings that cannot hand it on (a chain's inner calls) will keep it in
-a ContextVar of this module.
+A `Scope` is handed on from hand to hand inside the model layer.  The app layer cannot hand anything
+on: between a route and a model call lies the user's chain.  So it keeps the `OuterRequest` in a
+ContextVar, which asyncio tasks and the threads that LangChain starts inherit.
 """
 
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 
-__all__ = ["Scope"]
+__all__ = ["CancelToken", "OuterRequest", "Scope", "outer_request"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The circumstances of one call."""
+    """The circumstances of one call to a model."""
 
     timeout_s: float | None = None  # from arrival to the last token; None: the model's default
     # The request, of an app layer, that this call is made for.  Room is asked once for each of
     # them: its later calls wait in line, however full the gate is.  None: a request of its own.
     outer: str | None = None
     caller_id: str | None = None  # the X-Request-Id that the caller sent; for logs only
+    tenant: str | None = None  # whom the call is made for; None: nobody in particular
+
+
+class CancelToken:
+    """Says, to code in any thread, that a request's caller has gone.  Set once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+        self._is_set = False
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the caller has gone."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Call every callback, once, in this thread."""
+        with self._lock:
+            callbacks, self._callbacks = self._callbacks, []
+            self._is_set = True
+        for callback in callbacks:
+            callback()
+
+    def on_set(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called when the token is set, now if it is; return how to undo that."""
+        with self._lock:
+            if not self._is_set:
+                self._callbacks.append(callback)
+                return lambda: self._forget(callback)
+        callback()
+        return lambda: None
+
+    def _forget(self, callback: Callable[[], None]) -> None:
+        with self._lock:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+
+
+@dataclass(frozen=True, slots=True)
+class OuterRequest:
+    """A request of the app layer, as the model calls that are made for it see it."""
+
+    id: str
+    deadline_at: float | None = None  # on `time.monotonic`
+    tenant: str | None = None
+    caller_id: str | None = None
+    traceparent: str | None = None  # W3C Trace Context
+    cancel: CancelToken = field(default_factory=CancelToken)
+
+    def remaining_s(self) -> float | None:
+        """Return how long the request may still take; None: as long as the model allows."""
+        return None if self.deadline_at is None else self.deadline_at - time.monotonic()
+
+
+outer_request: ContextVar[OuterRequest | None] = ContextVar("outer_request", default=None)

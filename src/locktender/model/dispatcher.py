@@ -103,7 +103,7 @@ class Dispatcher:
 
     def _enter(self, request: GenerationRequest, scope: Scope) -> Visit:
         """Give `request` a permit and a ticket, or refuse it."""
-        self._observer(RequestReceived(request.id, self._model, scope.caller_id))
+        self._observer(RequestReceived(request.id, self._model, scope.caller_id, scope.tenant))
         try:
             visit = self._admit(request, scope)
         except LocktenderError as error:

@@ -25,7 +25,7 @@ from locktender.model.answer import Answer, Asked
 from locktender.model.dispatcher import Dispatcher
 from locktender.model.settings import GateSettings
 from locktender.model.visit import outcome_of
-from locktender.wire.header import OUTER, REQUEST_ID, TIMEOUT, parse_id, parse_timeout
+from locktender.wire.header import OUTER, REQUEST_ID, TENANT, TIMEOUT, parse_id, parse_timeout
 from locktender.wire.openai import ChatCompletionBody, generation_request, parse_chat_completion
 from locktender.wire.openai_reply import model_card, model_list
 from locktender.wire.problem import openai_problem
@@ -138,7 +138,12 @@ class ModelService:
             )
             self._observer(ended)
             return _refusal(error, caller_id or request_id)
-        scope = Scope(timeout_s, parse_id(request.headers.get(OUTER)), caller_id)
+        scope = Scope(
+            timeout_s=timeout_s,
+            outer=parse_id(request.headers.get(OUTER)),
+            caller_id=caller_id,
+            tenant=parse_id(request.headers.get(TENANT)),
+        )
         max_s = served.gate.timeout_s if timeout_s is None else timeout_s
         asked = Asked(
             request=generation,

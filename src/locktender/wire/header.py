@@ -8,13 +8,24 @@ import re
 
 from locktender.core.errors import InvalidRequest
 
-__all__ = ["OUTER", "REQUEST_ID", "TIMEOUT", "parse_id", "parse_timeout"]
+__all__ = [
+    "OUTER",
+    "REQUEST_ID",
+    "TENANT",
+    "TIMEOUT",
+    "TRACE_PARENT",
+    "parse_id",
+    "parse_timeout",
+]
 
 REQUEST_ID = "X-Request-Id"
 TIMEOUT = "X-Request-Timeout-Seconds"
 # The request of an app layer that this call is made for; its later calls are not refused for want
 # of room (`model.admission`).
 OUTER = "X-Locktender-Outer-Request"
+# Whom a call is made for; never a key or another secret.
+TENANT = "X-Locktender-Tenant"
+TRACE_PARENT = "traceparent"  # W3C Trace Context
 
 _MAX_TIMEOUT_S = 86_400.0
 _ID = re.compile(r"[!-~]{1,128}")  # visible ASCII: it goes into logs and back into a header
