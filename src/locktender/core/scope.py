@@ -6,7 +6,6 @@ ContextVar, which asyncio tasks and the threads that LangChain starts inherit.
 """
 
 import threading
-import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -67,15 +66,15 @@ class OuterRequest:
     """A request of the app layer, as the model calls that are made for it see it."""
 
     id: str
-    deadline_at: float | None = None  # on `time.monotonic`
+    deadline_at: float | None = None  # on `time.monotonic`, which asyncio's loops share
     tenant: str | None = None
     caller_id: str | None = None
     traceparent: str | None = None  # W3C Trace Context
     cancel: CancelToken = field(default_factory=CancelToken)
 
-    def remaining_s(self) -> float | None:
+    def remaining_s(self, now: float) -> float | None:
         """Return how long the request may still take; None: as long as the model allows."""
-        return None if self.deadline_at is None else self.deadline_at - time.monotonic()
+        return None if self.deadline_at is None else self.deadline_at - now
 
 
 outer_request: ContextVar[OuterRequest | None] = ContextVar("outer_request", default=None)

@@ -9,16 +9,17 @@ import asyncio
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import orjson
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from locktender.core.errors import InvalidRequest, LocktenderError, RequestTooLarge, UnknownModel
-from locktender.core.events import Observer, RequestEnded, RequestReceived
+from locktender.core.events import Observer, Outcome, RequestEnded, RequestReceived
 from locktender.core.scope import Scope
 from locktender.core.version import __version__
 from locktender.model.answer import Answer, Asked
@@ -63,6 +64,16 @@ class Served:
     dispatcher: Dispatcher
     gate: GateSettings
     health: Health
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """A request of which little is known yet."""
+
+    request_id: str
+    caller_id: str | None
+    model: str = ""
+    came_at: float = field(default_factory=time.monotonic)
 
 
 class ModelService:
@@ -111,48 +122,56 @@ class ModelService:
 
     async def chat_completions(self, request: Request) -> Response:
         """Answer a chat, whole or as a stream."""
-        request_id = uuid.uuid4().hex
-        caller_id = parse_id(request.headers.get(REQUEST_ID))
-        model = ""
-        came_at = time.monotonic()
+        arrival = _Arrival(uuid.uuid4().hex, parse_id(request.headers.get(REQUEST_ID)))
         try:
-            body = parse_chat_completion(await self._read(request))
-            model = body.model
-            served = self._served(model)
-            generation = generation_request(
-                body,
-                id=request_id,
-                default_max_tokens=served.gate.default_max_tokens,
-                max_tokens=served.gate.max_tokens,
-            )
-            timeout_s = parse_timeout(request.headers.get(TIMEOUT))
+            return await self._admitted(request, arrival)
         except LocktenderError as error:
-            self._observer(RequestReceived(request_id, model, caller_id))
-            ended = RequestEnded(
-                request_id=request_id,
-                model=model,
-                outcome=outcome_of(error),
-                total_s=time.monotonic() - came_at,
-                code=error.code,
-                caller_id=caller_id,
-            )
-            self._observer(ended)
-            return _refusal(error, caller_id or request_id)
+            self._note(arrival, outcome_of(error), error.code)
+            return _refusal(error, arrival.caller_id or arrival.request_id)
+        except ClientDisconnect:
+            self._note(arrival, Outcome.CANCELLED)
+            return Response()  # that nobody will read
+
+    async def _admitted(self, request: Request, arrival: _Arrival) -> Answer:
+        """Make an answer of a request that is good as far as can be seen here."""
+        body = parse_chat_completion(await self._read(request))
+        arrival.model = body.model
+        served = self._served(body.model)
+        generation = generation_request(
+            body,
+            id=arrival.request_id,
+            default_max_tokens=served.gate.default_max_tokens,
+            max_tokens=served.gate.max_tokens,
+        )
+        headers = request.headers
+        timeout_s = parse_timeout(headers.get(TIMEOUT))
         scope = Scope(
             timeout_s=timeout_s,
-            outer=parse_id(request.headers.get(OUTER)),
-            caller_id=caller_id,
-            tenant=parse_id(request.headers.get(TENANT)),
+            outer=parse_id(headers.get(OUTER)),
+            caller_id=arrival.caller_id,
+            tenant=parse_id(headers.get(TENANT)),
         )
-        max_s = served.gate.timeout_s if timeout_s is None else timeout_s
         asked = Asked(
             request=generation,
             scope=scope,
             include_usage=body.include_usage,
             keep_alive_s=self._settings.keep_alive_s,
-            max_send_s=max_s + _SEND_GRACE_S,
+            max_send_s=(timeout_s or served.gate.timeout_s) + _SEND_GRACE_S,
         )
         return Answer(served.dispatcher, asked)
+
+    def _note(self, arrival: _Arrival, outcome: Outcome, code: str | None = None) -> None:
+        """Tell of a request that never came as far as a gate."""
+        self._observer(RequestReceived(arrival.request_id, arrival.model, arrival.caller_id))
+        ended = RequestEnded(
+            request_id=arrival.request_id,
+            model=arrival.model,
+            outcome=outcome,
+            total_s=time.monotonic() - arrival.came_at,
+            code=code,
+            caller_id=arrival.caller_id,
+        )
+        self._observer(ended)
 
     async def list_models(self) -> Response:
         """List the models."""
