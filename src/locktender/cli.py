@@ -15,17 +15,14 @@ from rich.markup import escape
 from locktender.cli_models import models_app, pull_shown
 from locktender.config import ModelTable, Settings, read_settings
 from locktender.core.errors import ConfigError
-from locktender.core.events import Observer, tell_all
+from locktender.core.events import Observer
 from locktender.core.version import __version__
-from locktender.deploy.display import show
-from locktender.deploy.local import model_layer
-from locktender.deploy.server import ModelServer, listen
+from locktender.deploy.check import check as check_demo
+from locktender.deploy.run import AppPlan, run_app, run_models
 from locktender.model.catalogue import find_known
 from locktender.model.engine import reads_gguf
 from locktender.model.settings import ModelSettings
-from locktender.model.weights import cache_root
 from locktender.ops.log import JsonLog
-from locktender.ops.tally import Tally
 
 __all__ = ["app", "main"]
 
@@ -94,12 +91,94 @@ def serve_models(
     if not chosen:
         message = "Name a model, for example: locktender model smollm2."
         raise ConfigError(message)
+    _pull_missing(chosen)
+    console = Console()
+    with _json_log(log, console) as observers, _loop() as runner:
+        runner.run(run_models(chosen, settings, observers, console))
+
+
+@app.command("serve")
+def serve_app(
+    target: Annotated[
+        str, typer.Argument(help="'app.py:app', 'app.py:chain' or 'package.module:app'.")
+    ],
+    *,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A model to start; several are allowed. Default: all of the file."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="App processes; they share the gate.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Default: ./locktender.toml.")] = None,
+    host: Annotated[str | None, typer.Option(help="Default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Default: 8000; 0 takes a free one.")] = None,
+    model_port: Annotated[int | None, typer.Option(help="Default: 8001.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Where JSON lines go.")] = None,
+) -> None:
+    """Serve an app or a chain, and the local models that it calls."""
+    flags = {"host": host, "port": port, "model_port": model_port, "workers": workers}
+    settings = read_settings(config, **flags)
+    chosen = [_chosen(name, settings, {}) for name in model or settings.models]
+
+    def greeting(url: str) -> str:
+        return f"[bold]locktender[/] serves {escape(target)} at {url}"
+
+    _run_app(AppPlan(target, settings.workers, greeting), chosen, settings, log)
+
+
+@app.command("demo")
+def serve_demo(
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Prove that concurrent answers are right, and end.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="App processes; they share the gate.")] = 1,
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+) -> None:
+    """Serve a chain on a real local model, to be tried by many callers at once."""
+    # No file is read: the demo is the same wherever it is started.
+    settings = Settings(port=0 if check else port, model_port=0, workers=workers)
+    console = Console()
+
+    async def errand(url: str) -> int:
+        return await check_demo(f"{url}/chain", console)
+
+    plan = AppPlan("locktender.app.demo:chain", workers, _demo_greeting, errand if check else None)
+    _run_app(plan, [_chosen("smollm2", settings, {})], settings, None)
+
+
+def _demo_greeting(url: str) -> str:
+    body = '{"input": {"question": "What is a canal lock?"}}'
+    python = (
+        f'import httpx; print(httpx.post("{url}/chain/invoke", json={body}, timeout=60)'
+        '.json()["output"]["content"])'
+    )
+    return (
+        f"[bold]locktender[/] serves a prompt and SmolLM2 at {url}/chain\n\n"
+        "Try it, from as many terminals as you like:\n\n"
+        f"  curl -N {url}/chain/stream -d '{escape(body)}'\n"
+        f"  python -c '{escape(python)}'\n"
+    )
+
+
+def _run_app(
+    plan: AppPlan, chosen: Sequence[ModelSettings], settings: Settings, log: Path | None
+) -> None:
+    _pull_missing(chosen)
+    console = Console()
+    with _json_log(log, console) as observers, _loop() as runner:
+        code = runner.run(run_app(plan, chosen, settings, observers, console))
+    raise typer.Exit(code)
+
+
+def _pull_missing(chosen: Sequence[ModelSettings]) -> None:
     for model in chosen:
         known = find_known(model.source) if reads_gguf(model.engine) else None
         if known is not None:
             pull_shown(known)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(chosen, settings, log))
+
+
+def _loop() -> asyncio.Runner:
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
 def _chosen(name: str, settings: Settings, flags: Mapping[str, object]) -> ModelSettings:
@@ -109,21 +188,6 @@ def _chosen(name: str, settings: Settings, flags: Mapping[str, object]) -> Model
     is_file = Path(name).suffix == ".gguf"
     table = ModelTable(source=name).model_copy(update=given)
     return table.settings(Path(name).stem if is_file else name)
-
-
-async def _serve(chosen: Sequence[ModelSettings], settings: Settings, log: Path | None) -> None:
-    console, tally = Console(), Tally()
-    with _json_log(log, console) as observers:
-        observer = tell_all(tally, *observers)
-        async with model_layer(chosen, settings, observer, cache=cache_root()) as models:
-            listener = listen(settings.host, settings.model_port)
-            host, port = listener.getsockname()[:2]
-            showing = asyncio.create_task(show(models, tally, f"http://{host}:{port}", console))
-            try:
-                await ModelServer(models, observer, drain_s=settings.drain_s).serve(listener)
-            finally:
-                showing.cancel()
-                await asyncio.wait([showing])
 
 
 @contextlib.contextmanager

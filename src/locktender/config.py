@@ -75,11 +75,13 @@ class Settings(BaseSettings):
     )
 
     host: str = "127.0.0.1"  # loopback: there is no authentication yet
-    model_port: int = Field(8001, ge=0, le=65535)  # 8000 is left to the app layer
-    drain_s: float = Field(30.0, ge=0)
-    max_body_bytes: int | None = Field(None, ge=1)
-    body_timeout_s: float | None = Field(None, gt=0)
-    keep_alive_s: float | None = Field(None, gt=0)
+    port: int = Field(default=8000, ge=0, le=65535)  # the app's
+    model_port: int = Field(default=8001, ge=0, le=65535)
+    workers: int = Field(default=1, ge=1, le=64)  # processes that serve the app
+    drain_s: float = Field(default=30.0, ge=0)
+    max_body_bytes: int | None = Field(default=None, ge=1)
+    body_timeout_s: float | None = Field(default=None, gt=0)
+    keep_alive_s: float | None = Field(default=None, gt=0)
     models: dict[str, ModelTable] = Field(default_factory=dict)
 
     @property

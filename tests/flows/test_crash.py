@@ -11,7 +11,7 @@ import pytest
 from harness.service import Reply, Service, Starter
 
 SLOW = {"options": {"tokens_per_s": 80}}
-QUICK_RESTART = {"backoff_s": 0.01, "hang_s": 2.0}
+QUICK_RESTART = {"backoff_s": 0.01, "hang_s": 3.0}
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])

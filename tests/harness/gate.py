@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import anyio
 
-from locktender.core.events import Event, tell_all
+from locktender.core.events import Event
 from locktender.core.request import Delta, GenerationRequest, TextInput
 from locktender.core.scope import Scope
 from locktender.model.direct import DirectReplica
@@ -23,6 +23,7 @@ from locktender.model.supervisor import Supervisor
 from locktender.ops.tally import Tally
 
 MODEL = "m"
+SETTLED_TURNS = 20  # of the loop; far more than any step from one place to the next takes
 # A replica that is lost comes back at once, however often.
 UNDAUNTED = SupervisionSettings(backoff_s=0.0, stable_s=0.0)
 
@@ -63,9 +64,16 @@ class Gate:
     events: list[Event] = field(default_factory=list)
     replicas: dict[str, DirectReplica] = field(default_factory=dict)  # the last of each name
     callers: list[asyncio.Task[Delta]] = field(default_factory=list)
+    on: Callable[[Event], object] = field(default=lambda _: None)  # told of each event too
     idle: set[Load] = field(default_factory=set)  # what replicas report that run nothing
     dispatcher: Dispatcher = field(init=False)
     supervisor: Supervisor = field(init=False)
+
+    def tell(self, event: Event, /) -> None:
+        """Note `event`; the observer of all that stands in this gate."""
+        self.events.append(event)
+        self.tally(event)
+        self.on(event)
 
     def of(self, kind: type[_Event]) -> list[_Event]:
         """Return the events of one kind."""
@@ -75,7 +83,7 @@ class Gate:
         """Return the requests that events of one kind were about, in order."""
         return [getattr(event, "request_id", "") for event in self.events if type(event) is kind]
 
-    async def answer(self, request: GenerationRequest, scope: Scope = Scope()) -> Delta:  # noqa: B008 - frozen
+    async def answer(self, request: GenerationRequest, scope: Scope = Scope()) -> Delta:  # noqa: B008 - a frozen value
         """Have `request` answered, and return the whole answer."""
         whole = Delta()
         async with self.dispatcher.open(request, scope) as deltas:
@@ -83,16 +91,24 @@ class Gate:
                 whole += delta
         return whole
 
-    def call(self, request: GenerationRequest, scope: Scope = Scope()) -> asyncio.Task[Delta]:  # noqa: B008 - frozen
+    def call(self, request: GenerationRequest, scope: Scope = Scope()) -> asyncio.Task[Delta]:  # noqa: B008 - a frozen value
         """Have a caller of its own ask for `request`."""
         caller = asyncio.create_task(self.answer(request, scope), name=request.id)
         self.callers.append(caller)
         return caller
 
+    def add_callers(self, *texts: str) -> None:
+        """Have a caller ask for each of `texts`."""
+        for text in texts:
+            _ = self.call(request_for(text))
+
     async def shows(self, *, waiting: int, running: int) -> None:
-        """Wait until so many wait and so many run."""
+        """Wait until so many wait and so many run, and see that it stays so."""
         wanted = f"<Dispatcher {MODEL} [waiting {waiting} | running {running}]>"
         await until(lambda: repr(self.dispatcher) == wanted)
+        for _ in range(SETTLED_TURNS):
+            await asyncio.sleep(0)
+        assert repr(self.dispatcher) == wanted
 
     def pour(self, n_tokens: int) -> None:
         """Let so many tokens out, over all engines."""
@@ -104,7 +120,10 @@ class Gate:
 
     async def is_up(self) -> None:
         """Wait until every replica runs."""
-        await until(lambda: len(self.supervisor.loads()) == self.supervisor.size)
+        # One that was lost is listed, with no context, until it is replaced.
+        await until(
+            lambda: sum(load.context_tokens > 0 for load in self.loads()) == self.supervisor.size
+        )
 
     def loads(self) -> Sequence[Load]:
         """Report what the replicas do."""
@@ -119,9 +138,37 @@ class Gate:
         )
 
 
+class Berth:
+    """A `Pool` of one engine, for which the test does what a supervisor would."""
+
+    size = 1
+
+    def __init__(self) -> None:
+        self.has_given_up = False
+        self.tap = Tap()
+        self.stale: Load | None = None  # what is reported in place of the engine's load
+        self.changed: Callable[[], None] = lambda: None
+        factory = partial(EchoStepper, gate=self.tap)
+        self.engine = DirectReplica("m-0", EngineSpec("echo", 1), factory, self.tell)
+
+    def tell(self) -> None:
+        """Say that room may have come."""
+        self.changed()
+
+    def loads(self) -> Sequence[Load]:
+        return [self.stale or self.engine.load()]
+
+    def replica(self, name: str) -> DirectReplica:
+        assert name == self.engine.name
+        return self.engine
+
+    def subscribe(self, changed: Callable[[], None]) -> None:
+        self.changed = changed
+
+
 @asynccontextmanager
 async def open_gate(
-    settings: GateSettings = GateSettings(),  # noqa: B008 - frozen
+    settings: GateSettings = GateSettings(),  # noqa: B008 - a frozen value
     supervision: SupervisionSettings = UNDAUNTED,
     *,
     context_tokens: int = 1000,
@@ -129,7 +176,6 @@ async def open_gate(
 ) -> AsyncIterator[Gate]:
     """Give a gate whose engines run, or are never started; end its callers and engines."""
     gate = Gate()
-    observer = tell_all(gate.events.append, gate.tally)
     spec = EngineSpec("echo", settings.max_running, options=(("context_tokens", context_tokens),))
 
     def make(name: str, changed: Callable[[], None]) -> DirectReplica:
@@ -137,8 +183,8 @@ async def open_gate(
         gate.replicas[name] = replica
         return replica
 
-    gate.supervisor = Supervisor(MODEL, make, supervision, observer)
-    gate.dispatcher = Dispatcher(MODEL, settings, gate.supervisor, observer)
+    gate.supervisor = Supervisor(MODEL, make, supervision, gate.tell)
+    gate.dispatcher = Dispatcher(MODEL, settings, gate.supervisor, gate.tell)
     if is_started:
         gate.supervisor.start()
         await gate.is_up()

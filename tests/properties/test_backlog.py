@@ -65,7 +65,7 @@ class LineMachine(RuleBasedStateMachine):
 
     @invariant()
     def those_who_left_take_little_memory(self) -> None:
-        assert len(self.backlog._heap) <= 2 * len(self.standing) + 64  # noqa: SLF001 - no door
+        assert len(self.backlog._heap) <= 2 * len(self.standing) + 64  # noqa: SLF001 - memory shows nowhere else
 
     def _add(self, ticket: Ticket) -> None:
         self.backlog.add(ticket)

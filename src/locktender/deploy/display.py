@@ -59,10 +59,10 @@ class _Meter:
         return (count - before) / (now - at) if now > at else 0.0
 
 
-async def show(models: LocalModels, tally: Tally, url: str, console: Console) -> None:
-    """Show the service at `url` until cancelled."""
+async def show(models: LocalModels, tally: Tally, greeting: str, console: Console) -> None:
+    """Print `greeting`, then show what the models do, until cancelled."""
     meters = {name: _Meter() for name in models.served}
-    console.print(f"[bold]locktender[/] serves {', '.join(models.served)} at [cyan]{url}/v1[/]")
+    console.print(greeting, soft_wrap=True)
     if not console.is_terminal:
         await _print_lines(models, tally, meters, console)
         return

@@ -68,11 +68,15 @@ class Answer(Response):
     async def _to_its_end(self, work: Awaitable[None], out: "_Reply") -> None:
         try:
             async with asyncio.timeout(self._asked.max_send_s):
-                await work
-        except LocktenderError as error:
-            await out.fail(openai_problem(error))
+                await self._answered(work, out)
         except TimeoutError:
             _log.warning("request %s: its answer was not read in time", self._asked.request.id)
+
+    async def _answered(self, work: Awaitable[None], out: "_Reply") -> None:
+        try:
+            await work
+        except LocktenderError as error:
+            await out.fail(openai_problem(error))
         except Exception as error:  # noqa: BLE001 - the ASGI boundary: a fault of ours is answered
             _log.exception("request %s failed", self._asked.request.id)
             await out.fail(openai_problem(error))
@@ -121,7 +125,9 @@ class _Frames:
 
     def of(self, delta: Delta) -> bytes:
         """Return the frames that `delta` makes; none for one without text or end."""
-        self._prompt_tokens = delta.prompt_tokens or self._prompt_tokens
+        if delta.prompt_tokens is not None:
+            # The first piece; or the first again, of a second try after tokens without text.
+            self._prompt_tokens, self._n_tokens = delta.prompt_tokens, 0
         self._n_tokens += delta.n_tokens
         parts = []
         if not self._has_spoken and (delta.text or delta.finish_reason):

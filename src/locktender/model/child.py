@@ -34,10 +34,10 @@ from locktender.model.frames import (
     encode,
     read_to_child,
 )
+from locktender.model.settings import BEAT_S
 
 __all__ = ["main"]
 
-_BEAT_S = 1.0  # between heartbeats while there is nothing to tell
 _CHUNK_BYTES = 256 * 1024
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -58,6 +58,8 @@ class Line:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._socket = sock
+        self._poll = select.poll()  # `select` would refuse a descriptor above 1,023
+        self._poll.register(sock, select.POLLIN)
         self._reader = FrameReader()
         self._received: deque[bytes] = deque()
         self._unsent = memoryview(b"")
@@ -72,7 +74,7 @@ class Line:
         return read_to_child(self._received.popleft()) if self._received else None
 
     def _read(self, wait_s: float) -> bytes:
-        if not select.select([self._socket], [], [], wait_s)[0]:
+        if not self._poll.poll(wait_s * 1000):
             return b""
         try:
             chunk = self._socket.recv(_CHUNK_BYTES)
@@ -99,7 +101,7 @@ class Line:
     def report(self, n_steps: int, n_running: int) -> None:
         """Send progress with all outputs, if there is any and the parent has taken the last."""
         now = time.monotonic()
-        is_due = now - self._reported_at >= _BEAT_S
+        is_due = now - self._reported_at >= BEAT_S
         has_news = self._outputs or n_running != self._reported
         if not (has_news or is_due) or not self._flush():
             return
@@ -161,7 +163,7 @@ def _die_with(parent: int) -> None:
 
 
 def _start(line: Line) -> Stepper | None:
-    while (frame := line.receive(_BEAT_S)) is None:
+    while (frame := line.receive(BEAT_S)) is None:
         pass
     if not isinstance(frame, Start):
         return None  # Stopped before it began.
@@ -179,7 +181,7 @@ def _serve(line: Line, stepper: Stepper) -> None:
     running: set[int] = set()
     n_steps = 0
     while True:
-        wait_s = 0.0 if stepper.has_work() else _BEAT_S
+        wait_s = 0.0 if stepper.has_work() else BEAT_S
         while (frame := line.receive(wait_s)) is not None:
             if not _obey(frame, line, stepper, running):
                 return

@@ -69,6 +69,7 @@ class DirectReplica:
             _log.exception("the engine failed to take a request")
             self._desk.feed(key, EngineFailed("The engine failed to take this request."))
         if self._stepping is None or self._stepping.done():
+            self._stepped_at = asyncio.get_running_loop().time()
             self._stepping = asyncio.create_task(self._step_while_busy(stepper))
         return run
 

@@ -142,6 +142,8 @@ class Dispatcher:
 
     def _leave(self, visit: Visit, error: LocktenderError | None) -> None:
         now = asyncio.get_running_loop().time()
+        if visit.is_complete:  # Whether or not the caller read on to see that nothing follows.
+            self._quarantine.clear(visit.request)
         self._admission.give_back(visit.permit, now=now)
         if self._admission.n_inside == 0:
             self._idle.set()
@@ -160,7 +162,6 @@ class Dispatcher:
                 visit.return_to_line(asyncio.get_running_loop().create_future())
                 self._observer(RequestReturned(visit.request.id, self._model))
             else:
-                self._quarantine.clear(visit.request)
                 return
 
     async def _attempt(self, visit: Visit) -> AsyncGenerator[Delta, None]:
@@ -177,7 +178,6 @@ class Dispatcher:
                 yield whole
         finally:
             await run.aclose()
-            self._line.release(visit)
 
     async def _next(self, run: Run, visit: Visit) -> Delta | None:
         """Wait for the next piece of `run`; None after the last."""

@@ -43,7 +43,7 @@ class Line:
     async def turn(self, visit: Visit) -> Run | None:
         """Stand in line until an engine has the request; None when its `leave_at` has passed.
 
-        The caller closes the run, and then calls `release`.  Raises: NoReplicaReady, ReplicaLost.
+        The caller closes the run.  Raises: NoReplicaReady.
         """
         if self._pool.has_given_up:
             raise no_replica()
@@ -65,12 +65,6 @@ class Line:
         visit.waited_s = loop.time() - visit.came_at
         return run
 
-    def release(self, visit: Visit) -> None:
-        """Note that the visit's run is closed: its replica may have company again."""
-        if visit.ticket.is_suspect:
-            self._secluded.discard(visit.replica)
-        self._wake_up()
-
     async def _withdraw(self, visit: Visit) -> None:
         """Take `visit` out of the line, or back from the engine that it was just given to."""
         if visit.ticket.sequence in self._visits:
@@ -78,7 +72,6 @@ class Line:
             self._wake_up()
         elif visit.turn.exception() is None:
             await visit.turn.result().aclose()
-            self.release(visit)
 
     def _pool_changed(self) -> None:
         if not self._pool.has_given_up:
@@ -96,20 +89,21 @@ class Line:
 
     def _dispatch(self) -> None:
         self._wake = None
-        loads = [load for load in self._pool.loads() if load.replica not in self._secluded]
+        loads = self._pool.loads()
+        # A suspect is alone until its engine has done with it, however slowly it is read.
+        self._secluded.intersection_update(load.replica for load in loads if load.running)
+        loads = [load for load in loads if load.replica not in self._secluded]
         now = asyncio.get_running_loop().time()
         for assignment in plan(self._backlog.in_order(), loads, now=now):
             self._assign(assignment, now)
 
     def _assign(self, assignment: Assignment, now: float) -> None:
         visit = self._visits[assignment.ticket.sequence]
-        self._take_out(visit)
-        visit.replica = assignment.replica
         try:
             run = self._pool.replica(assignment.replica).run(visit.request, assignment.tokens)
-        except ReplicaLost as error:
-            visit.turn.set_exception(error)
-            return
+        except ReplicaLost:
+            return  # It went since it reported its room; the request was in no engine and waits on.
+        self._take_out(visit)
         if assignment.ticket.is_suspect:
             self._secluded.add(assignment.replica)
         visit.turn.set_result(run)

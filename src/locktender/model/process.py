@@ -9,6 +9,7 @@ is gone and says so to every request in it; noticing a hang, and starting a new 
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import socket
 import sys
@@ -36,7 +37,11 @@ from locktender.model.replica import Load, Run
 
 __all__ = ["ProcessReplica"]
 
+_log = logging.getLogger(__name__)
+
 _STDERR = 2
+_MAX_UNREAD_BYTES = 64 * 1024 * 1024  # of frames; far above what a full gate can send
+_KILL_S = 5.0  # for the kernel to end a process; one that is stuck in a driver takes longer
 _losses = itertools.count(1)
 
 
@@ -66,7 +71,6 @@ class ProcessReplica:
         self._gone: asyncio.Future[str] = self._loop.create_future()
         self._limits: Limits | None = None
         self._n_steps = 0
-        self.n_running = 0  # as the engine counts; lags behind `load`
         self.progress_at = self._loop.time()
 
     def __repr__(self) -> str:
@@ -103,9 +107,6 @@ class ProcessReplica:
         if self._gone.done() or self._limits is None:
             message = "The engine is not running."
             raise ReplicaLost(message, self._name)
-        if self._desk.is_empty:
-            # It was idle, and may have been silent for a heartbeat; the clock of a hang starts now.
-            self.progress_at = self._loop.time()
         key, run = self._desk.take(request, tokens)
         self._send(Add.of(key, request))
         return run
@@ -123,9 +124,9 @@ class ProcessReplica:
             async with asyncio.timeout(drain_s):
                 await process.wait()
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):  # It ended in this very moment.
-                process.kill()
-            await process.wait()
+            # Those who wait for it need not wait for its end, too.
+            self.lose("The engine was stopped.")
+            await _kill(process)
         finally:
             self.lose("The engine was stopped.")
 
@@ -154,12 +155,15 @@ class ProcessReplica:
             case Progress(n_steps, n_running, pieces):
                 if n_steps != self._n_steps or n_running == 0:
                     self.progress_at = self._loop.time()
-                self._n_steps, self.n_running = n_steps, n_running
+                self._n_steps = n_steps
                 for piece in pieces:
                     self._desk.feed(piece.key, piece.output())
 
     async def _spawn(self) -> None:
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise _not_started(error) from error
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -169,21 +173,40 @@ class ProcessReplica:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C is the service's to handle.
             )
+            self._transport, _ = await self._loop.create_connection(
+                lambda: _Channel(self), sock=ours
+            )
         except OSError as error:
-            ours.close()
-            message = f"The engine process could not be started: {error.strerror}."
-            raise EngineStartError(message) from error
+            raise _not_started(error) from error
         finally:
             theirs.close()
-        self._transport, _ = await self._loop.create_connection(lambda: _Channel(self), sock=ours)
+            if self._transport is None:
+                ours.close()
         self._send(Start(self._spec, tuple(sys.path)))
 
     def _send(self, frame: ToChild) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode(frame))
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._transport.write(encode(frame))
+        if self._transport.get_write_buffer_size() > _MAX_UNREAD_BYTES:
+            self.lose("The engine does not read what it is sent.")
 
     def _cancel(self, key: int) -> None:
         self._send(Cancel(key))
+
+
+def _not_started(error: OSError) -> EngineStartError:
+    return EngineStartError(f"The engine process could not be started: {error.strerror}.")
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):  # It ended in this very moment.
+        process.kill()
+    try:
+        async with asyncio.timeout(_KILL_S):
+            await process.wait()
+    except TimeoutError:
+        _log.error("the engine process %d does not die; it is left behind", process.pid)
 
 
 class _Channel(asyncio.Protocol):

@@ -2,9 +2,9 @@
 
 The cases, for a request that was in the engine:
 
-1. A token of it has left to the caller: it ends with `ReplicaLost`; a second try would repeat or
+1. It has been in an engine at two deaths: it is the poison, and ends with `PoisonedRequest`.
+2. A token of it has left to the caller: it ends with `ReplicaLost`; a second try would repeat or
    contradict what the caller has read.
-2. It has been in an engine at two deaths: it is the poison, and ends with `PoisonedRequest`.
 3. Otherwise it is tried again, alone, as a suspect, at its old place in the line.
 
 Deaths are counted by what was asked, not by request, so a poison that is sent again by its caller

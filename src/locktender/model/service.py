@@ -135,8 +135,8 @@ class ModelService:
     async def _admitted(self, request: Request, arrival: _Arrival) -> Answer:
         """Make an answer of a request that is good as far as can be seen here."""
         body = parse_chat_completion(await self._read(request))
-        arrival.model = body.model
         served = self._served(body.model)
+        arrival.model = body.model  # only now: nobody counts by a name that a caller made up
         generation = generation_request(
             body,
             id=arrival.request_id,

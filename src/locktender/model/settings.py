@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 
 from locktender.core.errors import ConfigError
 
-__all__ = ["GateSettings", "ModelSettings", "SupervisionSettings"]
+__all__ = ["BEAT_S", "GateSettings", "ModelSettings", "SupervisionSettings"]
+
+BEAT_S = 1.0  # between heartbeats of an engine that has nothing to tell
+_MIN_HANG_S = 3 * BEAT_S  # less would take an idle engine for a hung one
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,8 @@ class SupervisionSettings:
         """Refuse values that cannot work."""
         for name in ("replicas", "max_failures"):
             _at_least(self, name, 1)
-        for name in ("start_timeout_s", "hang_s"):
-            _at_least(self, name, 0.1)
+        _at_least(self, "start_timeout_s", 0.1)
+        _at_least(self, "hang_s", _MIN_HANG_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ _STOP_S = 5.0  # for an engine to release its memory by itself before it is kill
 
 def backoff_s(n_failures: int, settings: SupervisionSettings) -> float:
     """Return the pause before the next start, after `n_failures` in a row; at least one."""
-    return min(settings.max_backoff_s, settings.backoff_s * 2.0 ** (n_failures - 1))
+    n_doublings = min(n_failures - 1, 60)  # beyond that a float has no room
+    return min(settings.max_backoff_s, settings.backoff_s * 2.0**n_doublings)
 
 
 class Supervisor:

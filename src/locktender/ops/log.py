@@ -26,6 +26,7 @@ class JsonLog:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue(_MAX_LINES)
+        self._lock = threading.Lock()
         self._n_dropped = 0
         self._writer = threading.Thread(target=self._write, name="json log", daemon=True)
         self._writer.start()
@@ -36,7 +37,8 @@ class JsonLog:
         try:
             self._lines.put_nowait({"at": time.time(), "event": type(event).__name__, **fields})
         except queue.Full:
-            self._n_dropped += 1
+            with self._lock:
+                self._n_dropped += 1
 
     def close(self) -> None:
         """Write what is in line, unless the reader of the log has stalled."""
@@ -49,7 +51,8 @@ class JsonLog:
     def _write(self) -> None:
         while (fields := self._lines.get()) is not None:
             self._write_line(fields)
-            dropped, self._n_dropped = self._n_dropped, 0
+            with self._lock:
+                dropped, self._n_dropped = self._n_dropped, 0
             if dropped:
                 self._write_line({"at": time.time(), "event": "LinesDropped", "n": dropped})
 

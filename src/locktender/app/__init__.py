@@ -1,0 +1,1 @@
+"""The app layer: LangChain runnables as HTTP services, and a chat model that reaches ours."""

@@ -1,0 +1,67 @@
+"""Turn LangChain's messages and settings into the body of a chat completion.
+
+What the model service cannot obey is refused here with a sentence, whether or not the service would
+notice; nothing is left out in silence.  Ranges are the service's to check.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    ChatMessage,
+    HumanMessage,
+    SystemMessage,
+)
+
+from locktender.core.errors import InvalidRequest
+
+__all__ = ["chat_messages", "not_supported"]
+
+_ROLES = {"system", "developer", "user", "assistant"}
+
+
+def not_supported(name: str) -> InvalidRequest:
+    """Return the refusal of a setting that no model service takes yet."""
+    return InvalidRequest(f"`{name}` is not supported by the model service yet.", name)
+
+
+def chat_messages(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
+    """Return `messages` as OpenAI writes them.  Raises: InvalidRequest."""
+    return [{"role": _role(message), "content": _content(message.content)} for message in messages]
+
+
+def _role(message: BaseMessage) -> str:
+    match message:
+        case HumanMessage():
+            return "user"
+        case SystemMessage():
+            return "system"
+        case AIMessage():
+            if message.tool_calls or message.invalid_tool_calls:
+                raise not_supported("tool_calls")
+            return "assistant"
+        case ChatMessage() if message.role in _ROLES:
+            return message.role
+    kind = message.role if isinstance(message, ChatMessage) else message.type
+    text = f"Messages of the kind `{kind}` are not supported by the model service yet."
+    raise InvalidRequest(text, "messages")
+
+
+def _content(content: str | Sequence[str | Mapping[str, Any]]) -> str | list[dict[str, str]]:
+    """Return the content; how the parts of a list are joined is the service's to say."""
+    if isinstance(content, str):
+        return content
+    return [{"type": "text", "text": _text(block)} for block in content] or ""
+
+
+def _text(block: str | Mapping[str, Any]) -> str:
+    if isinstance(block, str):
+        return block
+    text = block.get("text")
+    if block.get("type") != "text" or not isinstance(text, str):
+        kind = block.get("type")
+        message = f"Content of the kind `{kind}` is not supported by the model service: only text."
+        raise InvalidRequest(message, "messages")
+    return text

@@ -1,0 +1,240 @@
+"""Be a LangChain chat model that reaches a locktender model service over its wire.
+
+Holds settings and nothing that is open: connections belong to event loops (`session`), exchanges to
+calls (`completion`), so that the model may be copied, bound, configured and pickled.  What the
+outer request carries (its id, deadline, tenant, trace and cancellation) is passed on with every
+call.  A refusal of the service is raised as the typed error that it was there; a call whose outer
+request was cancelled ends in `asyncio.CancelledError`, in whatever thread it waits.
+"""
+
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing, contextmanager
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import get_config_list
+from langchain_core.utils import from_env
+from pydantic import ConfigDict, Field, SecretStr, field_validator
+
+from locktender.app.background import background
+from locktender.app.chat_body import chat_messages, not_supported
+from locktender.app.completion import Call, complete, stream
+from locktender.core.scope import OuterRequest, outer_request
+from locktender.wire.header import parse_id
+from locktender.wire.openai_answer import Answer
+
+__all__ = ["ChatLocktender"]
+
+_URL = "http://127.0.0.1:8001/v1"
+# What may differ from call to call, and stands in the body under the same name.
+_SETTINGS = ("temperature", "top_p", "seed", "max_tokens", "stop")
+# What LangChain and its users pass to ask for what is done anyway.
+_GRANTED = {"stream", "stream_usage"}
+
+
+class ChatLocktender(BaseChatModel):
+    """A model of a locktender model service.
+
+    Every answer carries its usage, its finish reason and the name of its model.  Inputs of one
+    batch wait for one another at the service instead of being refused; nothing is tried again.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = "smollm2"
+    base_url: str = Field(default_factory=from_env("LOCKTENDER_BASE_URL", default=_URL))
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None  # new tokens
+    stop: list[str] | str | None = None
+    timeout_s: float | None = Field(default=None, gt=0)  # of one call; None: as the model allows
+    api_key: SecretStr | None = None
+    tenant: str | None = None  # whom calls are made for, where the outer request does not say
+    max_concurrency: int = Field(
+        default=64, ge=1
+    )  # calls of one outer request, or one batch, at once
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_address(cls, base_url: str) -> str:
+        if not base_url.startswith(("http://", "https://")):
+            message = "must begin with http:// or https://"
+            raise ValueError(message)
+        return base_url
+
+    @field_validator("tenant")
+    @classmethod
+    def _is_id(cls, tenant: str | None) -> str | None:
+        if tenant is not None and parse_id(tenant) is None:
+            message = "must be 1 to 128 visible ASCII characters"
+            raise ValueError(message)
+        return tenant
+
+    @property
+    def _llm_type(self) -> str:
+        return "locktender"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        """What the text of an answer depends on."""
+        names = ("model", "base_url", *_SETTINGS)
+        return {name: getattr(self, name) for name in names}
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:  # noqa: ARG002 - LangChain's signature
+        """Raise InvalidRequest."""
+        raise not_supported("tools")
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - LangChain's signature
+        **kwargs: Any,
+    ) -> ChatResult:
+        return _result(background.run(complete(self._call(messages, stop, kwargs))))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - LangChain's signature
+        **kwargs: Any,
+    ) -> ChatResult:
+        return _result(await complete(self._call(messages, stop, kwargs)))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - LangChain's signature
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        pieces = background.iterate(stream(self._call(messages, stop, kwargs)))
+        with closing(pieces):
+            for piece in pieces:
+                yield _chunk(piece)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002 - LangChain's signature
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async with aclosing(stream(self._call(messages, stop, kwargs))) as pieces:
+            async for piece in pieces:
+                yield _chunk(piece)
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer all `inputs` as one request, of which only the first asks for room."""
+        with _one_request():
+            return super().batch(
+                inputs,
+                self._with_threads(config, len(inputs)),
+                return_exceptions=return_exceptions,
+                **kwargs,
+            )
+
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer all `inputs` as one request, of which only the first asks for room."""
+        with _one_request():
+            return await super().abatch(
+                inputs, config, return_exceptions=return_exceptions, **kwargs
+            )
+
+    def _with_threads(
+        self, config: RunnableConfig | list[RunnableConfig] | None, n_inputs: int
+    ) -> list[RunnableConfig]:
+        """Have a batch use as many threads as it may have calls; the default is four or so."""
+        return [
+            {**one, "max_concurrency": one.get("max_concurrency") or self.max_concurrency}
+            for one in get_config_list(config, n_inputs)
+        ]
+
+    def _call(
+        self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
+    ) -> Call:
+        """Put together what is sent.  Raises: InvalidRequest."""
+        given = {name: value for name, value in kwargs.items() if name not in _GRANTED}
+        if stop is not None:
+            given["stop"] = stop
+        settings = {name: given.pop(name, getattr(self, name)) for name in _SETTINGS}
+        model, timeout_s = given.pop("model", self.model), given.pop("timeout_s", self.timeout_s)
+        for name, value in given.items():
+            if value is not None:
+                raise not_supported(name)
+        body = {name: value for name, value in settings.items() if value is not None}
+        return Call(
+            base_url=self.base_url,
+            model=model,
+            body={"messages": chat_messages(messages), **body},
+            timeout_s=timeout_s,
+            outer=outer_request.get(),
+            tenant=self.tenant,
+            api_key=self.api_key.get_secret_value() if self.api_key else None,
+            max_concurrency=self.max_concurrency,
+        )
+
+
+@contextmanager
+def _one_request() -> Iterator[None]:
+    """Make what is called within one outer request, unless it is part of one already."""
+    if outer_request.get() is not None:
+        yield
+        return
+    outer = OuterRequest(uuid.uuid4().hex)
+    token = outer_request.set(outer)
+    try:
+        yield
+    finally:
+        outer_request.reset(token)
+        outer.cancel.set()  # When one input has failed, LangChain leaves the others running.
+
+
+def _result(answer: Answer) -> ChatResult:
+    message = AIMessage(content=answer.text, usage_metadata=_usage(answer))
+    return ChatResult(generations=[ChatGeneration(message=message, generation_info=_facts(answer))])
+
+
+def _chunk(piece: str | Answer) -> ChatGenerationChunk:
+    if isinstance(piece, str):
+        return ChatGenerationChunk(message=AIMessageChunk(content=piece))
+    last = AIMessageChunk(content=piece.text, usage_metadata=_usage(piece), chunk_position="last")
+    return ChatGenerationChunk(message=last, generation_info=_facts(piece))
+
+
+def _usage(answer: Answer) -> UsageMetadata | None:
+    usage = answer.usage
+    if usage is None:
+        return None
+    return UsageMetadata(
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.completion_tokens,
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+    )
+
+
+def _facts(answer: Answer) -> dict[str, str]:
+    """Return what becomes the message's `response_metadata`."""
+    return {"finish_reason": answer.finish_reason, "model_name": answer.model, "id": answer.id}

@@ -1,0 +1,251 @@
+"""Send a chat completion to a model service and read its answer.
+
+The client's side of ``/v1/chat/completions``: one call, one exchange over HTTP, in a task of its
+own that holds whatever the call holds.  Cancelling that task closes the connection, which is how
+the engine learns that nobody waits.  A stream's text is collected as it comes and given out in as
+few pieces as its reader is slow; the first one never waits for a second.  No call is tried again
+here: the gate is the queue.  Above it, `chat_model` turns pieces into LangChain's messages.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import aiohttp
+import orjson
+
+from locktender.app.session import STREAM_TIMEOUT, Session, current_session
+from locktender.core.errors import DeadlineExceeded, InvalidRequest, NoReplicaReady, PeerError
+from locktender.core.scope import OuterRequest
+from locktender.wire.header import OUTER, REQUEST_ID, TENANT, TIMEOUT, TRACE_PARENT
+from locktender.wire.openai_answer import Answer, ChunkReader, parse_completion, parse_error
+
+__all__ = ["Call", "complete", "stream"]
+
+# The service ends a call at its deadline and says so; this is for one that has lost its way.
+_GRACE_S = 5.0
+_MAX_TIMEOUT_S = 86_400.0  # the longest that the service takes
+_MIN_TIMEOUT_S = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a model, and on whose behalf."""
+
+    base_url: str  # ends before "/chat/completions"
+    model: str
+    body: Mapping[str, Any]  # without `stream`
+    timeout_s: float | None = None  # from the moment when it is sent; None: as the model allows
+    outer: OuterRequest | None = None
+    tenant: str | None = None  # of calls whose outer request names none
+    api_key: str | None = None
+    max_concurrency: int = 64  # calls of one outer request at once
+
+    def limit_s(self) -> float | None:
+        """Return how long the answer may take from now.  Raises: DeadlineExceeded."""
+        remaining_s = self.outer.remaining_s(time.monotonic()) if self.outer else None
+        limits_s = [limit_s for limit_s in (remaining_s, self.timeout_s) if limit_s is not None]
+        limit_s = min(limits_s, default=None)
+        if limit_s is not None and limit_s < _MIN_TIMEOUT_S:
+            raise DeadlineExceeded("The request's time limit passed before the model was called.")
+        return limit_s
+
+    def headers(self, limit_s: float | None) -> dict[str, str]:
+        """Return what the service is told beside the body."""
+        outer = self.outer
+        named = {
+            "Content-Type": "application/json",
+            "Authorization": f"Bearer {self.api_key}" if self.api_key else None,
+            TENANT: (outer.tenant if outer else None) or self.tenant,
+            TIMEOUT: None if limit_s is None else f"{min(limit_s, _MAX_TIMEOUT_S):.3f}",
+            OUTER: outer.id if outer else None,
+            REQUEST_ID: (outer.caller_id or outer.id) if outer else None,
+            TRACE_PARENT: outer.traceparent if outer else None,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+async def complete(call: Call) -> Answer:
+    """Return the whole answer; cancelling it closes the connection."""
+    exchange = asyncio.create_task(_read_whole(call))
+    with _ended_with(call.outer, exchange):
+        return await exchange
+
+
+async def stream(call: Call) -> AsyncGenerator[str | Answer, None]:
+    """Give the answer's text as it comes, and then its end; closing it closes the connection."""
+    inbox = _Inbox()
+    exchange = asyncio.create_task(_read_stream(call, inbox))
+    exchange.add_done_callback(inbox.close)
+    with _ended_with(call.outer, exchange):
+        try:
+            while isinstance(piece := await inbox.take(), str):
+                yield piece
+            yield piece
+        finally:
+            # Read to its last byte, the connection serves the next call; else it is closed.
+            if not inbox.is_complete:
+                exchange.cancel()
+
+
+class _Inbox:
+    """What has come of a stream and has not been taken.  It holds an answer at most."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._answer: Answer | None = None
+        self._exchange: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole answer has come."""
+        return self._answer is not None
+
+    def put(self, text: str) -> None:
+        """Take the next text."""
+        self._texts.append(text)
+        self._news.set()
+
+    def end(self, answer: Answer) -> None:
+        """Take the end."""
+        self._answer = answer
+        self._news.set()
+
+    def close(self, exchange: asyncio.Task[None]) -> None:
+        """Note that nothing more comes; an error of the exchange is raised after the text."""
+        self._exchange = exchange
+        if not exchange.cancelled():
+            exchange.exception()  # Seen: the reader may have left.
+        self._news.set()
+
+    async def take(self) -> str | Answer:
+        """Wait until something has come and return all of it; the end has the text before it.
+
+        Raises: what the exchange has failed with; CancelledError if it was cancelled.
+        """
+        await self._news.wait()
+        self._news.clear()
+        text = "".join(self._texts)
+        self._texts.clear()
+        if self._answer is not None:
+            return replace(self._answer, text=text)
+        if self._exchange is not None:
+            self._news.set()  # An error does not overtake the text before it.
+            if not text:
+                self._exchange.result()
+        return text
+
+
+async def _read_whole(call: Call) -> Answer:
+    async with _answering(call, is_stream=False) as response:
+        return parse_completion(await response.read())
+
+
+async def _read_stream(call: Call, inbox: _Inbox) -> None:
+    reader = ChunkReader()
+    async with _answering(call, is_stream=True) as response:
+        async for piece in response.content.iter_any():
+            text = reader.feed(piece)
+            if text:
+                inbox.put(text)
+            if reader.error is not None:
+                raise reader.error
+            if reader.is_done and not inbox.is_complete:
+                inbox.end(reader.end())
+        if not inbox.is_complete:  # Some services leave out the mark of the end.
+            inbox.end(reader.end())
+
+
+@asynccontextmanager
+async def _answering(call: Call, *, is_stream: bool) -> AsyncIterator[aiohttp.ClientResponse]:
+    """Send `call` when there is a place for it, and give the answer if it is a good one.
+
+    Leaving the block before the answer has been read closes the connection.
+    """
+    session = await current_session()
+    async with _place(session, call):
+        limit_s = call.limit_s()
+        try:
+            async with (
+                asyncio.timeout(None if limit_s is None else limit_s + _GRACE_S),
+                session.http.post(**_posted(call, limit_s, is_stream=is_stream)) as response,
+            ):
+                if response.status != 200:  # noqa: PLR2004 - nothing else is an answer
+                    body = await response.read()
+                    raise parse_error(response.status, body, response.headers.get("Retry-After"))
+                yield response
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            message = (
+                f"No model service answers at {call.base_url}; "
+                f"start it with `locktender model {call.model}`."
+            )
+            raise NoReplicaReady(message) from error
+        except aiohttp.ClientError as error:  # Before TimeoutError, which some of them are too.
+            message = "The connection to the model service broke before the answer was complete."
+            raise PeerError(message) from error
+        except TimeoutError as error:
+            message = f"The time limit of {limit_s:g} s passed while the model was called."
+            raise DeadlineExceeded(message) from error
+
+
+def _posted(call: Call, limit_s: float | None, *, is_stream: bool) -> dict[str, Any]:
+    options = {"stream": True, "stream_options": {"include_usage": True}} if is_stream else {}
+    try:
+        body = orjson.dumps({"model": call.model, **call.body, **options})
+    except orjson.JSONEncodeError as error:
+        message = f"The request cannot be written as JSON: {error}."
+        raise InvalidRequest(message) from error
+    posted: dict[str, Any] = {
+        "url": f"{call.base_url.rstrip('/')}/chat/completions",
+        "data": body,
+        "headers": call.headers(limit_s),
+    }
+    if is_stream:
+        posted["timeout"] = STREAM_TIMEOUT
+    return posted
+
+
+@asynccontextmanager
+async def _place(session: Session, call: Call) -> AsyncIterator[None]:
+    """Wait for one of the places of the outer request; a call without one needs none.
+
+    So one large batch does not fill the gate's line, and stays within the room that the gate has
+    for the later calls of requests that it has let in.
+    """
+    if call.outer is None:
+        yield
+        return
+    places = session.places((call.outer.id, call.base_url, call.model), call.max_concurrency)
+    try:
+        async with asyncio.timeout(call.outer.remaining_s(time.monotonic())):
+            await places.acquire()
+    except TimeoutError as error:
+        message = "The request's time limit passed while earlier calls of it were answered."
+        raise DeadlineExceeded(message) from error
+    try:
+        yield
+    finally:
+        places.release()
+
+
+@contextmanager
+def _ended_with(outer: OuterRequest | None, exchange: asyncio.Task[Any]) -> Iterator[None]:
+    """Cancel `exchange` when the caller of the outer request goes, in whatever thread that is."""
+    if outer is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        with suppress(RuntimeError):  # The loop is closed, and the exchange with it.
+            loop.call_soon_threadsafe(exchange.cancel)
+
+    forget = outer.cancel.on_set(end)
+    try:
+        yield
+    finally:
+        forget()

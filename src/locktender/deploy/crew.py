@@ -1,0 +1,104 @@
+"""Keep the workers of an app alive: start them on one listener, start them again, end them.
+
+The parent binds the listener and never accepts from it, so a connection that comes while a worker
+is being replaced waits in the kernel for the next.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+
+from locktender.core.errors import ConfigError
+
+__all__ = ["CONFIG_EXIT", "Crew"]
+
+CONFIG_EXIT = 2  # of a worker whose app cannot be served as it is; a new one would end the same way
+
+_PAUSE_S = 0.5  # before a worker that ended is replaced
+_MAX_EARLY_ENDS = 5  # in a row, of workers that lived less than `_STABLE_S`
+_STABLE_S = 10.0
+_KILL_S = 2.0  # beyond the drain, for a worker to end
+
+
+class Crew:
+    """The workers that serve one target."""
+
+    def __init__(
+        self,
+        target: str,
+        listener: socket.socket,
+        environment: Mapping[str, str],
+        *,
+        n_workers: int,
+        drain_s: float,
+    ) -> None:
+        self._target = target
+        self._listener = listener
+        self._environment = {**os.environ, **environment}
+        self._n_workers = n_workers
+        self._drain_s = drain_s
+        self._processes: set[asyncio.subprocess.Process] = set()
+        self._is_stopping = False
+
+    async def run(self) -> None:
+        """Keep the workers running until `stop`.
+
+        Raises: ConfigError if the app cannot be served, or its workers keep ending.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self.stop, hurry=True)
+            keepers = [asyncio.create_task(self._keep()) for _ in range(self._n_workers)]
+            for keeper in keepers:
+                stack.callback(keeper.cancel)
+            await asyncio.gather(*keepers)
+
+    async def stop(self, *, hurry: bool = False) -> None:
+        """End the workers: they finish what they have, for `drain_s` at most, unless hurried."""
+        self._is_stopping = True
+        processes = list(self._processes)
+        for process in processes:
+            _send(process, signal.SIGKILL if hurry else signal.SIGTERM)
+        if processes:
+            waits = [asyncio.create_task(process.wait()) for process in processes]
+            _, late = await asyncio.wait(waits, timeout=self._drain_s + _KILL_S)
+            if late:
+                for process in processes:
+                    _send(process, signal.SIGKILL)
+                await asyncio.wait(late)
+
+    async def _keep(self) -> None:
+        n_early = 0
+        loop = asyncio.get_running_loop()
+        while not self._is_stopping:
+            started_at = loop.time()
+            process = await self._spawn()
+            self._processes.add(process)
+            code = await process.wait()
+            self._processes.discard(process)
+            if self._is_stopping:
+                return
+            n_early = n_early + 1 if loop.time() - started_at < _STABLE_S else 0
+            if code == CONFIG_EXIT or n_early >= _MAX_EARLY_ENDS:
+                message = f"{self._target!r} cannot be served: its worker ended with code {code}."
+                raise ConfigError(message)
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        descriptor = self._listener.fileno()
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-P", "-m", "locktender.deploy.worker"),
+            *(str(descriptor), self._target, str(self._drain_s)),
+            stdin=asyncio.subprocess.PIPE,  # its end tells the worker that we are gone
+            pass_fds=[descriptor],
+            env=self._environment,
+        )
+
+
+def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # It ended in this very moment.
+        process.send_signal(number)

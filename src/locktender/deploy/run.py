@@ -1,0 +1,153 @@
+"""Run a whole service in this process, from its settings to its exit code.
+
+Two of them: the model layer alone, and an app whose workers call it.  What they share is how they
+stop: first those in front, then those behind, so that nobody is left waiting for somebody who has
+gone.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from locktender.config import Settings
+from locktender.core.events import Observer, tell_all
+from locktender.deploy.crew import Crew
+from locktender.deploy.display import show
+from locktender.deploy.local import LocalModels, model_layer
+from locktender.deploy.server import ModelServer, listen
+from locktender.deploy.stop import Stop
+from locktender.model.settings import ModelSettings
+from locktender.model.weights import cache_root
+from locktender.ops.tally import Tally
+
+__all__ = ["AppPlan", "run_app", "run_models"]
+
+# Where the workers of an app find the model layer; `ChatLocktender` reads it.
+BASE_URL = "LOCKTENDER_BASE_URL"
+_BACKLOG = 1024  # connections that wait in the kernel for a worker
+
+
+@dataclass(frozen=True, slots=True)
+class AppPlan:
+    """An app to be served over the model layer."""
+
+    target: str  # "app.py:chain" or "package.module:app"
+    n_workers: int
+    # Lines to show above the picture, given the app's URL.
+    greeting: Callable[[str], str]
+    # What to do with the app's URL once it is served; its result is the exit code, and the service
+    # ends with it.  None: serve until a signal comes.
+    errand: Callable[[str], Coroutine[None, None, int]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A model layer that is being served."""
+
+    models: LocalModels
+    server: ModelServer
+    serving: asyncio.Task[None]
+    tally: Tally
+    url: str
+
+    async def drain(self, stop: Stop) -> None:
+        """Stop serving in order, unless it has stopped by itself."""
+        if not self.serving.done():
+            await self.server.drain(stop)
+
+
+async def run_models(
+    chosen: Sequence[ModelSettings],
+    settings: Settings,
+    observers: Sequence[Observer],
+    console: Console,
+) -> None:
+    """Serve `chosen` until a signal has come and the last request has ended.
+
+    Raises: ConfigError.
+    """
+    async with _served(chosen, settings, observers) as running:
+        stop = Stop()
+        names = ", ".join(running.models.served)
+        async with _shown(running, f"[bold]locktender[/] serves {names} at {running.url}", console):
+            await _first(running.serving, asyncio.create_task(stop.wait_asked()))
+            await running.drain(stop)
+        await running.serving
+
+
+async def run_app(
+    plan: AppPlan,
+    chosen: Sequence[ModelSettings],
+    settings: Settings,
+    observers: Sequence[Observer],
+    console: Console,
+) -> int:
+    """Serve the app of `plan`, and `chosen` for it; return the exit code.
+
+    Raises: ConfigError.
+    """
+    with listen(settings.host, settings.port) as listener:
+        listener.listen(_BACKLOG)
+        url = _url(listener)
+        async with _served(chosen, settings, observers) as running:
+            stop = Stop()
+            environment = {BASE_URL: running.url} if chosen else {}
+            crew = Crew(
+                plan.target,
+                listener,
+                environment,
+                n_workers=plan.n_workers,
+                drain_s=settings.drain_s,
+            )
+            working = asyncio.create_task(crew.run())
+            errand = asyncio.create_task(plan.errand(url) if plan.errand else stop.wait_asked())
+            asked = asyncio.create_task(stop.wait_asked())
+            async with _shown(running, plan.greeting(url), console):
+                await _first(running.serving, working, errand, asked)
+                await crew.stop()
+                await running.drain(stop)
+            for service in (working, running.serving):
+                await service
+    return (errand.result() or 0) if errand.done() else 0
+
+
+@asynccontextmanager
+async def _served(
+    chosen: Sequence[ModelSettings], settings: Settings, observers: Sequence[Observer]
+) -> AsyncIterator[_Running]:
+    tally = Tally()
+    observer = tell_all(tally, *observers)
+    async with model_layer(chosen, settings, observer, cache=cache_root()) as models:
+        # Without models there is nothing to find at the port that users know.
+        listener = listen(settings.host, settings.model_port if chosen else 0)
+        server = ModelServer(models, observer, drain_s=settings.drain_s)
+        serving = asyncio.create_task(server.serve(listener))
+        try:
+            yield _Running(models, server, serving, tally, f"{_url(listener)}/v1")
+        finally:
+            server.end()
+            await asyncio.wait([serving])
+
+
+@asynccontextmanager
+async def _shown(running: _Running, greeting: str, console: Console) -> AsyncIterator[None]:
+    showing = asyncio.create_task(show(running.models, running.tally, greeting, console))
+    try:
+        yield
+    finally:
+        showing.cancel()
+        await asyncio.wait([showing])
+
+
+async def _first(*tasks: asyncio.Task[Any]) -> None:
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,72 @@
+"""Find the app or the chain that a user means by ``app.py:chain`` or ``package.module:app``.
+
+An ASGI app is served as it is; a LangChain runnable becomes an app with the routes of LangServe
+under its own name.
+"""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from fastapi import FastAPI
+from langchain_core.runnables import Runnable
+
+from locktender.core.errors import ConfigError
+from locktender.deploy.routes import add_routes
+
+__all__ = ["load_app"]
+
+
+def load_app(target: str) -> Any:
+    """Return the ASGI app that `target` names.
+
+    Raises: ConfigError if it cannot be found, or is neither an app nor a runnable.  What the
+    user's own module raises when it is imported passes through.
+    """
+    place, colon, name = target.rpartition(":")
+    if not colon or not name:
+        message = f"Name what to serve as 'app.py:chain' or 'package.module:app', not {target!r}."
+        raise ConfigError(message)
+    module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
+    try:
+        found = getattr(module, name)
+    except AttributeError as error:
+        message = f"There is no {name!r} in {place!r}."
+        raise ConfigError(message) from error
+    if isinstance(found, Runnable):
+        app = FastAPI(title=name)
+        add_routes(app, found, path=f"/{name}")
+        return app
+    if callable(found):
+        return found
+    message = f"{target!r} is a {type(found).__name__}, neither an ASGI app nor a runnable."
+    raise ConfigError(message)
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        message = f"There is no file {str(path)!r}."
+        raise ConfigError(message)
+    sys.path.insert(0, str(path.parent.absolute()))  # what lies beside it can be imported, too
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        message = f"The file {str(path)!r} is no Python module."
+        raise ConfigError(message)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _load_module(name: str) -> ModuleType:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # The user's module is there, and misses one of its own.
+        message = f"There is no module {name!r} here or in this environment."
+        raise ConfigError(message) from error

@@ -1,0 +1,51 @@
+"""Serve the user's app in a process of its own, on a listener that it shares with its fellows.
+
+Started by `crew` as ``python -m locktender.deploy.worker FD TARGET DRAIN_S``.  It knows the model
+layer by its URL only (``LOCKTENDER_BASE_URL``), as any client.  SIGTERM drains it; it ends when its
+standard input does, which its parent holds open and never writes to.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+
+import uvicorn
+import uvloop
+
+from locktender.core.errors import ConfigError
+from locktender.deploy.crew import CONFIG_EXIT
+from locktender.deploy.target import load_app
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str]) -> int:
+    """Serve ``arguments[1]`` on file descriptor ``arguments[0]`` until told to stop."""
+    # Ctrl-C goes to the whole group of a terminal; the parent says in which order to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    descriptor, target, drain_s = int(arguments[0]), arguments[1], float(arguments[2])
+    try:
+        app = load_app(target)
+    except ConfigError as error:
+        sys.stderr.write(f"locktender: {error.message}\n")
+        return CONFIG_EXIT
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(drain_s)
+    )
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(uvicorn.Server(config).serve(sockets=[socket.socket(fileno=descriptor)]))
+    return 0
+
+
+def _die_with_parent() -> None:
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
