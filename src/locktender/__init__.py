@@ -1,5 +1,36 @@
-"""locktender: LangChain runnables over local models, served to many callers at once."""
+"""locktender: LangChain runnables over local models, served to many callers at once.
+
+The public names are imported when they are first asked for: a client needs no server, and a
+command line that only prints its help needs neither.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from locktender.core.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from locktender.app.chat_model import ChatLocktender
+    from locktender.app.user_type import CustomUserType
+    from locktender.deploy.routes import add_routes
+
+__all__ = ["ChatLocktender", "CustomUserType", "__version__", "add_routes"]
+
+_HOMES = {
+    "ChatLocktender": "locktender.app.chat_model",
+    "CustomUserType": "locktender.app.user_type",
+    "add_routes": "locktender.deploy.routes",
+}
+
+
+def __getattr__(name: str) -> object:
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message) from None
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,7 +1,9 @@
 """Engines that die or hang: who is served all the same, who is told, and what is left behind."""
 
 import os
+import resource
 import signal
+import socket
 from collections.abc import Callable
 
 import anyio
@@ -104,6 +106,49 @@ async def test_poison_is_refused_and_the_innocents_beside_it_are_answered(
     assert poisoned.error["code"] == again.error["code"] == "poisoned_request"
     assert again.status == 500
     assert len(service.events("ReplicaLeft")) == 2
+
+
+async def test_copies_of_the_poison_that_wait_do_not_kill_one_engine_each(
+    start_service: Starter,
+) -> None:
+    table = {"engine": "poison:PoisonStepper", "max_running": 4, "max_failures": 4}
+    service = start_service({**table, **QUICK_RESTART})
+    await service.until(lambda status: status["ready"])
+    poison = await service.ask_many(["POISON"] * 30)
+    others = [await service.ask(f"POISON number {n}") for n in range(4)]
+    innocent = await service.ask("still served")
+
+    assert {reply.error["code"] for reply in (*poison, *others)} == {"poisoned_request"}
+    assert innocent.text == "still served"
+    assert len(service.events("ReplicaLeft")) == 2 + 4 * 2
+
+
+async def test_a_hang_is_found_though_every_caller_gives_up_before(start_service: Starter) -> None:
+    service = start_service(QUICK_RESTART)
+    await service.until(lambda status: status["ready"])
+    (engine,) = service.engine_pids()
+    os.kill(engine, signal.SIGSTOP)
+    header = {"X-Request-Timeout-Seconds": "0.7"}
+    statuses = [504]
+    while statuses[-1] == 504 and len(statuses) < 40:
+        statuses.append((await service.ask("anybody there?", headers=header)).status)
+    assert statuses[-1] == 200
+
+
+async def test_an_engine_starts_beside_a_thousand_open_descriptors(start_service: Starter) -> None:
+    service = start_service(QUICK_RESTART)
+    await service.until(lambda status: status["ready"])
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    host, port = service.url.removeprefix("http://").removesuffix("/v1").split(":")
+    sockets = [socket.create_connection((host, int(port))) for _ in range(1010)]
+    try:
+        (engine,) = service.engine_pids()
+        os.kill(engine, signal.SIGKILL)
+        assert (await service.ask("hello")).text == "hello"
+    finally:
+        for connection in sockets:
+            connection.close()
 
 
 async def _ask_and_strike(

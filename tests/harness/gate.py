@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import anyio
 
+from locktender.core.errors import CapacityError, NoReplicaReady
 from locktender.core.events import Event
 from locktender.core.request import Delta, GenerationRequest, TextInput
 from locktender.core.scope import Scope
@@ -145,6 +146,7 @@ class Berth:
 
     def __init__(self) -> None:
         self.has_given_up = False
+        self.excused: list[str] = []
         self.tap = Tap()
         self.stale: Load | None = None  # what is reported in place of the engine's load
         self.changed: Callable[[], None] = lambda: None
@@ -161,6 +163,12 @@ class Berth:
     def replica(self, name: str) -> DirectReplica:
         assert name == self.engine.name
         return self.engine
+
+    def refusal(self) -> CapacityError | None:
+        return NoReplicaReady("There is no engine.") if self.has_given_up else None
+
+    def excuse(self, name: str) -> None:
+        self.excused.append(name)
 
     def subscribe(self, changed: Callable[[], None]) -> None:
         self.changed = changed

@@ -154,7 +154,9 @@ class Starter:
         for process in self._started:
             children = _children(process)
             process.kill()
-            process.communicate()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
             _, left = psutil.wait_procs(children, timeout=END_S)
             assert not left
 

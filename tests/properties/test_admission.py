@@ -47,8 +47,8 @@ class GateMachine(RuleBasedStateMachine):
             return
         permit = self.admission.ask(tokens, outer=outer, outer_until=until, now=self.now)
         self.inside[permit] = tokens
-        if outer is not None:
-            self.known[outer] = max(until, self.known.get(outer, -1.0))
+        if outer is not None and not is_known:
+            self.known[outer] = until
 
     @precondition(lambda self: self.inside)
     @rule(at=st.integers(0), tokens=st.integers(1, 130))

@@ -7,6 +7,7 @@ call.  A refusal of the service is raised as the typed error that it was there; 
 request was cancelled ends in `asyncio.CancelledError`, in whatever thread it waits.
 """
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager
@@ -16,7 +17,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from langchain_core.utils import from_env
@@ -24,7 +25,7 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from locktender.app.background import background
 from locktender.app.chat_body import chat_messages, not_supported
-from locktender.app.completion import Call, complete, stream
+from locktender.app.completion import Call, cancelled_with, complete, stream
 from locktender.core.scope import OuterRequest, outer_request
 from locktender.wire.header import parse_id
 from locktender.wire.openai_answer import Answer
@@ -141,7 +142,7 @@ class ChatLocktender(BaseChatModel):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer all `inputs` as one request, of which only the first asks for room."""
-        with _one_request():
+        with _own_request() as outer, _within(outer):
             return super().batch(
                 inputs,
                 self._with_threads(config, len(inputs)),
@@ -158,13 +159,57 @@ class ChatLocktender(BaseChatModel):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer all `inputs` as one request, of which only the first asks for room."""
-        with _one_request():
+        with _own_request() as outer, _within(outer):
             return await super().abatch(
                 inputs, config, return_exceptions=return_exceptions, **kwargs
             )
 
+    def batch_as_completed(
+        self,
+        inputs: Sequence[LanguageModelInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[tuple[int, Any]]:
+        """Do as `batch`, but give each answer with its index as soon as it is there."""
+        configs = self._with_threads(config, len(inputs))
+        answers = super().batch_as_completed(inputs, configs, **kwargs)
+        with _own_request() as outer:
+            while True:
+                with _within(outer):
+                    answer = next(answers, None)
+                if answer is None:
+                    return
+                yield answer
+
+    async def abatch_as_completed(
+        self,
+        inputs: Sequence[LanguageModelInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[tuple[int, Any]]:
+        """Do as `abatch`, but give each answer with its index as soon as it is there."""
+        answers = super().abatch_as_completed(inputs, config, **kwargs)
+        with _own_request() as outer:
+            while True:
+                with _within(outer):
+                    answer = await anext(answers, None)
+                if answer is None:
+                    return
+                yield answer
+
+    async def agenerate(
+        self, messages: list[list[BaseMessage]], *arguments: Any, **options: Any
+    ) -> LLMResult:
+        """Answer each of `messages`, unless the caller of the outer request goes.
+
+        It is this task that is cancelled then: LangChain takes a cancellation that comes out of
+        `_agenerate` for an answer.
+        """
+        with cancelled_with(outer_request.get(), asyncio.current_task()):
+            return await super().agenerate(messages, *arguments, **options)
+
     def _with_threads(
-        self, config: RunnableConfig | list[RunnableConfig] | None, n_inputs: int
+        self, config: RunnableConfig | Sequence[RunnableConfig] | None, n_inputs: int
     ) -> list[RunnableConfig]:
         """Have a batch use as many threads as it may have calls; the default is four or so."""
         return [
@@ -198,18 +243,27 @@ class ChatLocktender(BaseChatModel):
 
 
 @contextmanager
-def _one_request() -> Iterator[None]:
-    """Make what is called within one outer request, unless it is part of one already."""
-    if outer_request.get() is not None:
-        yield
+def _own_request() -> Iterator[OuterRequest]:
+    """Give the outer request, or one for a batch that is not part of any."""
+    outer = outer_request.get()
+    if outer is not None:
+        yield outer
         return
-    outer = OuterRequest(uuid.uuid4().hex)
+    own = OuterRequest(uuid.uuid4().hex)
+    try:
+        yield own
+    finally:
+        own.cancel.set()  # When one input has failed, LangChain leaves the others running.
+
+
+@contextmanager
+def _within(outer: OuterRequest) -> Iterator[None]:
+    """Have the calls that are made here belong to `outer`."""
     token = outer_request.set(outer)
     try:
         yield
     finally:
         outer_request.reset(token)
-        outer.cancel.set()  # When one input has failed, LangChain leaves the others running.
 
 
 def _result(answer: Answer) -> ChatResult:

@@ -23,7 +23,7 @@ from locktender.core.scope import OuterRequest
 from locktender.wire.header import OUTER, REQUEST_ID, TENANT, TIMEOUT, TRACE_PARENT
 from locktender.wire.openai_answer import Answer, ChunkReader, parse_completion, parse_error
 
-__all__ = ["Call", "complete", "stream"]
+__all__ = ["Call", "cancelled_with", "complete", "stream"]
 
 # The service ends a call at its deadline and says so; this is for one that has lost its way.
 _GRACE_S = 5.0
@@ -71,7 +71,7 @@ class Call:
 async def complete(call: Call) -> Answer:
     """Return the whole answer; cancelling it closes the connection."""
     exchange = asyncio.create_task(_read_whole(call))
-    with _ended_with(call.outer, exchange):
+    with cancelled_with(call.outer, exchange):
         return await exchange
 
 
@@ -80,7 +80,7 @@ async def stream(call: Call) -> AsyncGenerator[str | Answer, None]:
     inbox = _Inbox()
     exchange = asyncio.create_task(_read_stream(call, inbox))
     exchange.add_done_callback(inbox.close)
-    with _ended_with(call.outer, exchange):
+    with cancelled_with(call.outer, exchange):
         try:
             while isinstance(piece := await inbox.take(), str):
                 yield piece
@@ -233,19 +233,28 @@ async def _place(session: Session, call: Call) -> AsyncIterator[None]:
 
 
 @contextmanager
-def _ended_with(outer: OuterRequest | None, exchange: asyncio.Task[Any]) -> Iterator[None]:
-    """Cancel `exchange` when the caller of the outer request goes, in whatever thread that is."""
-    if outer is None:
+def cancelled_with(outer: OuterRequest | None, task: asyncio.Task[Any] | None) -> Iterator[None]:
+    """Cancel `task` when the caller of the outer request goes, in whatever thread that is.
+
+    Only while the block lasts: what the task does afterwards is none of ours.
+    """
+    if outer is None or task is None:
         yield
         return
     loop = asyncio.get_running_loop()
+    is_over = False
 
-    def end() -> None:
-        with suppress(RuntimeError):  # The loop is closed, and the exchange with it.
-            loop.call_soon_threadsafe(exchange.cancel)
+    def cancel() -> None:
+        if not is_over:
+            task.cancel()
 
-    forget = outer.cancel.on_set(end)
+    def tell() -> None:
+        with suppress(RuntimeError):  # The loop is closed, and the task with it.
+            loop.call_soon_threadsafe(cancel)
+
+    forget = outer.cancel.on_set(tell)
     try:
         yield
     finally:
+        is_over = True
         forget()

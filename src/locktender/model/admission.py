@@ -103,7 +103,8 @@ class Admission:
         `outer` names the outer request that it is part of; one that is let in is known until
         `outer_until`.  Raises: QueueFull, with the seconds after which there may be room.
         """
-        beyond = self._room.max_beyond if self.knows(outer, now=now) else 0
+        is_known = self.knows(outer, now=now)
+        beyond = self._room.max_beyond if is_known else 0
         if self.n_inside >= self._room.max_requests + beyond:
             message = (
                 f"The gate is full: {self._room.max_running} requests may run and "
@@ -111,10 +112,12 @@ class Admission:
             )
             raise QueueFull(message, self.retry_after_s(now))
         # A request that is alone inside is let in whatever it asks: the engine has the last word.
-        if self._permits and not beyond and self._tokens + tokens > self._room.max_tokens:
+        # Those of known outer requests are bounded by number, and each by the size of a body.
+        is_over = self._tokens + tokens > self._room.max_tokens
+        if self._permits and is_over and not is_known:
             message = "The gate holds as many tokens as it may. Try again later."
             raise QueueFull(message, self.retry_after_s(now))
-        if outer is not None:
+        if outer is not None and not is_known:
             self._remember(outer, outer_until)
         permit = Permit(tokens)
         self._permits.add(permit)
@@ -144,7 +147,6 @@ class Admission:
         return float(min(_MAX_RETRY_AFTER_S, max(1, math.ceil(n_waiting / rate))))
 
     def _remember(self, outer: str, until: float) -> None:
-        self._outers[outer] = max(until, self._outers.get(outer, until))
-        self._outers.move_to_end(outer)
+        self._outers[outer] = until
         while len(self._outers) > _MAX_OUTERS:
             self._outers.popitem(last=False)

@@ -14,6 +14,7 @@ from locktender.core.errors import (
     DeadlineExceeded,
     Draining,
     LocktenderError,
+    PoisonedRequest,
     ReplicaLost,
     WaitTooLong,
 )
@@ -27,7 +28,7 @@ from locktender.core.request import Delta, GenerationRequest
 from locktender.core.scope import Scope
 from locktender.model.admission import Admission, Room, max_total_tokens
 from locktender.model.backlog import Ticket
-from locktender.model.line import Line, no_replica
+from locktender.model.line import Line
 from locktender.model.quarantine import Quarantine
 from locktender.model.replica import Pool, Run
 from locktender.model.settings import GateSettings
@@ -45,8 +46,8 @@ class Dispatcher:
         self._pool = pool
         self._observer = observer
         self._admission = Admission(Room.of(settings, n_replicas=pool.size))
-        self._line = Line(pool, observer)
         self._quarantine = Quarantine()
+        self._line = Line(pool, self._quarantine, observer)
         self._sequences = itertools.count(1)
         self._is_draining = False
         self._idle = asyncio.Event()
@@ -126,8 +127,9 @@ class Dispatcher:
         if self._is_draining:
             message = "The service is shutting down. Try again later."
             raise Draining(message, self._admission.retry_after_s(now))
-        if self._pool.has_given_up:
-            raise no_replica()
+        refusal = self._pool.refusal()
+        if refusal is not None:
+            raise refusal
         is_suspect = self._quarantine.admit(request)
         timeout_s = self._settings.timeout_s if scope.timeout_s is None else scope.timeout_s
         deadline = now + timeout_s
@@ -158,11 +160,19 @@ class Dispatcher:
                         visit.has_sent = visit.has_sent or bool(delta.text)
                         yield delta
             except ReplicaLost as loss:
-                self._quarantine.judge(visit.request, loss, has_sent=visit.has_sent)
+                self._judge(visit, loss)
                 visit.return_to_line(asyncio.get_running_loop().create_future())
                 self._observer(RequestReturned(visit.request.id, self._model))
             else:
                 return
+
+    def _judge(self, visit: Visit, loss: ReplicaLost) -> None:
+        """Return if the request is to be tried again.  Raises: PoisonedRequest, ReplicaLost."""
+        try:
+            self._quarantine.judge(visit.request, loss, has_sent=visit.has_sent)
+        except PoisonedRequest:
+            self._pool.excuse(visit.replica)
+            raise
 
     async def _attempt(self, visit: Visit) -> AsyncGenerator[Delta, None]:
         """Wait for an engine and give what it says: piece by piece, or whole."""

@@ -1,35 +1,33 @@
 """Have requests wait in line until the scheduler gives each an engine.
 
-It acts on what `backlog` and `scheduler` decide: whenever room may have come it asks for a plan,
-takes the planned requests out of line and starts them on their replicas.  Who may stand in line is
-`dispatcher`'s, above, and so is what becomes of a run.
+It acts on what `backlog`, `scheduler` and `quarantine` decide: whenever room may have come it asks
+for a plan, takes the planned requests out of line and starts them on their replicas.  Who may stand
+in line is `dispatcher`'s, above, and so is what becomes of a run.
 """
 
 import asyncio
+import logging
+from dataclasses import replace
 
-from locktender.core.errors import NoReplicaReady, ReplicaLost
+from locktender.core.errors import EngineFailed, LocktenderError, PoisonedRequest, ReplicaLost
 from locktender.core.events import Observer, RequestAssigned
 from locktender.model.backlog import Backlog
+from locktender.model.quarantine import Quarantine
 from locktender.model.replica import Pool, Run
 from locktender.model.scheduler import Assignment, plan
 from locktender.model.visit import Visit
 
-__all__ = ["Line", "no_replica"]
+__all__ = ["Line"]
 
-_NO_REPLICA_RETRY_S = 30.0  # somebody must act first
-
-
-def no_replica() -> NoReplicaReady:
-    """Return the refusal of a model whose engines are gone for good."""
-    message = "The model's engine cannot be started. The operator's log has the cause."
-    return NoReplicaReady(message, _NO_REPLICA_RETRY_S)
+_log = logging.getLogger(__name__)
 
 
 class Line:
     """Those who wait for one pool of replicas."""
 
-    def __init__(self, pool: Pool, observer: Observer) -> None:
+    def __init__(self, pool: Pool, quarantine: Quarantine, observer: Observer) -> None:
         self._pool = pool
+        self._quarantine = quarantine
         self._observer = observer
         self._backlog = Backlog()
         self._visits: dict[int, Visit] = {}  # that wait, by the sequence of their ticket
@@ -43,10 +41,11 @@ class Line:
     async def turn(self, visit: Visit) -> Run | None:
         """Stand in line until an engine has the request; None when its `leave_at` has passed.
 
-        The caller closes the run.  Raises: NoReplicaReady.
+        The caller closes the run.  Raises: NoReplicaReady, Draining, PoisonedRequest, EngineFailed.
         """
-        if self._pool.has_given_up:
-            raise no_replica()
+        refusal = self._pool.refusal()
+        if refusal is not None:
+            raise refusal
         loop = asyncio.get_running_loop()
         self._visits[visit.ticket.sequence] = visit
         self._backlog.add(visit.ticket)
@@ -74,12 +73,12 @@ class Line:
             await visit.turn.result().aclose()
 
     def _pool_changed(self) -> None:
-        if not self._pool.has_given_up:
+        refusal = self._pool.refusal()
+        if refusal is None:
             self._wake_up()
             return
         for visit in list(self._visits.values()):
-            self._take_out(visit)
-            visit.turn.set_exception(no_replica())
+            self._refuse(visit, refusal)
 
     def _wake_up(self) -> None:
         # Soon, and once for all that changes meanwhile: what calls this may be halfway through
@@ -99,18 +98,48 @@ class Line:
 
     def _assign(self, assignment: Assignment, now: float) -> None:
         visit = self._visits[assignment.ticket.sequence]
+        if not self._is_still_clear(visit):
+            return
+        request = visit.request
         try:
-            run = self._pool.replica(assignment.replica).run(visit.request, assignment.tokens)
+            run = self._pool.replica(assignment.replica).run(request, assignment.tokens)
         except ReplicaLost:
             return  # It went since it reported its room; the request was in no engine and waits on.
+        except Exception:  # noqa: BLE001 - what cannot be sent must not hold up those behind it
+            _log.exception("request %s could not be given to an engine", request.id)
+            self._refuse(visit, EngineFailed("The engine failed to take this request."))
+            return
         self._take_out(visit)
+        visit.replica = assignment.replica
         if assignment.ticket.is_suspect:
             self._secluded.add(assignment.replica)
         visit.turn.set_result(run)
         waited_s = now - visit.came_at
-        request = visit.request
         self._observer(RequestAssigned(request.id, request.model, assignment.replica, waited_s))
+
+    def _is_still_clear(self, visit: Visit) -> bool:
+        """Return whether nothing has come up against the request while it waited.
+
+        Another request with the same prompt may have been in an engine that died.
+        """
+        try:
+            is_suspect = self._quarantine.admit(visit.request)
+        except PoisonedRequest as error:
+            self._refuse(visit, error)
+            return False
+        if is_suspect and not visit.ticket.is_suspect:
+            self._backlog.remove(visit.ticket)
+            visit.ticket = replace(visit.ticket, is_suspect=True)
+            self._backlog.add(visit.ticket)
+            self._wake_up()
+            return False
+        return True
+
+    def _refuse(self, visit: Visit, error: LocktenderError) -> None:
+        self._take_out(visit)
+        visit.turn.set_exception(error)
 
     def _take_out(self, visit: Visit) -> None:
         del self._visits[visit.ticket.sequence]
         self._backlog.remove(visit.ticket)
+        self._wake_up()

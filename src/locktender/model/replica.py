@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from locktender.core.errors import CapacityError
 from locktender.core.request import Delta, GenerationRequest
 
 __all__ = ["Load", "Pool", "Replica", "Run"]
@@ -83,14 +84,17 @@ class Pool(Protocol):
         """Replicas that there are when all are well."""
         ...
 
-    @property
-    def has_given_up(self) -> bool:
-        """Whether no replica is left and none will come."""
+    def refusal(self) -> CapacityError | None:
+        """Return why no replica is left and none will come; None while one may."""
         ...
 
     def loads(self) -> Sequence[Load]: ...
 
     def replica(self, name: str) -> Replica: ...
+
+    def excuse(self, name: str) -> None:
+        """Do not hold against the replica `name` the deaths that a poisoned request brought."""
+        ...
 
     def subscribe(self, changed: Callable[[], None]) -> None:
         """Have `changed` called whenever room may have come, or the last replica gone."""

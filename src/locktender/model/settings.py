@@ -10,6 +10,7 @@ from locktender.core.errors import ConfigError
 
 __all__ = ["BEAT_S", "GateSettings", "ModelSettings", "SupervisionSettings"]
 
+_MIN_WAIT_S = 0.001  # 0 would refuse a request in front of an idle engine
 BEAT_S = 1.0  # between heartbeats of an engine that has nothing to tell
 _MIN_HANG_S = 3 * BEAT_S  # less would take an idle engine for a hung one
 
@@ -32,8 +33,10 @@ class GateSettings:
         """Refuse bounds that cannot work."""
         for name in ("max_running", "max_tokens", "default_max_tokens", "max_gate_tokens"):
             _at_least(self, name, 1)
-        for name in ("max_waiting", "max_beyond", "max_wait_s", "timeout_s"):
+        for name in ("max_waiting", "max_beyond"):
             _at_least(self, name, 0)
+        for name in ("max_wait_s", "timeout_s"):
+            _at_least(self, name, _MIN_WAIT_S)
         if self.default_max_tokens > self.max_tokens:
             message = "`default_max_tokens` must not be above `max_tokens`."
             raise ConfigError(message)

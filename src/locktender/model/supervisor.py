@@ -7,9 +7,17 @@ request runs where is `dispatcher`'s; it sees this module as a `Pool`.
 """
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 
-from locktender.core.errors import ConfigError, EngineStartError
+from locktender.core.errors import (
+    CapacityError,
+    ConfigError,
+    Draining,
+    EngineStartError,
+    NoReplicaReady,
+)
 from locktender.core.events import Observer, ReplicaLeft, ReplicaReady, SupervisorGaveUp
 from locktender.model.replica import Load, Replica
 from locktender.model.settings import SupervisionSettings
@@ -19,12 +27,15 @@ __all__ = ["ReplicaFactory", "Supervisor", "backoff_s"]
 # Builds a replica of a name, which calls back whenever its room has changed.
 ReplicaFactory = Callable[[str, Callable[[], None]], Replica]
 
+_log = logging.getLogger(__name__)
+_NO_REPLICA_RETRY_S = 30.0  # somebody must act first
+_POISON_DEATHS = 2  # that a request brings before `quarantine` refuses it
 _STOP_S = 5.0  # for an engine to release its memory by itself before it is killed
 
 
 def backoff_s(n_failures: int, settings: SupervisionSettings) -> float:
-    """Return the pause before the next start, after `n_failures` in a row; at least one."""
-    n_doublings = min(n_failures - 1, 60)  # beyond that a float has no room
+    """Return the pause before the next start, after `n_failures` in a row."""
+    n_doublings = min(max(n_failures - 1, 0), 60)  # beyond that a float has no room
     return min(settings.max_backoff_s, settings.backoff_s * 2.0**n_doublings)
 
 
@@ -47,6 +58,8 @@ class Supervisor:
         self._keepers: list[asyncio.Task[None]] = []
         self._n_given_up = 0
         self.config_error: ConfigError | None = None  # that keeps the engine from ever starting
+        self._has_started = False
+        self._n_failures: Counter[str] = Counter()  # in a row, by the replica's name
         self._is_stopping = False
 
     def __repr__(self) -> str:
@@ -61,7 +74,20 @@ class Supervisor:
 
     @property
     def has_given_up(self) -> bool:
-        return self._is_stopping or self._n_given_up >= self._settings.replicas
+        """Whether no engine is left and none will be started again."""
+        return self._n_given_up >= self._settings.replicas
+
+    def refusal(self) -> CapacityError | None:
+        if self._is_stopping:
+            return Draining("The service is shutting down. Try again later.")
+        if self.has_given_up:
+            message = "The model's engine cannot be started. The operator's log has the cause."
+            return NoReplicaReady(message, _NO_REPLICA_RETRY_S)
+        return None
+
+    def excuse(self, name: str) -> None:
+        # May come before the second of the deaths is counted; `_keep` adds it, and evens out.
+        self._n_failures[name] -= _POISON_DEATHS
 
     @property
     def is_ready(self) -> bool:
@@ -94,10 +120,12 @@ class Supervisor:
 
     async def _keep(self, name: str) -> None:
         """Have a replica of `name` running until there have been too many failures in a row."""
-        n_failures = 0
         while True:
             lived_s, reason = await self._live(name)
-            n_failures = 1 if lived_s >= self._settings.stable_s else n_failures + 1
+            if lived_s >= self._settings.stable_s:
+                self._n_failures[name] = 0
+            n_failures = max(0, self._n_failures[name] + 1)
+            self._n_failures[name] = n_failures
             if self.config_error is not None or n_failures >= self._settings.max_failures:
                 break
             pause_s = backoff_s(n_failures, self._settings)
@@ -119,13 +147,18 @@ class Supervisor:
             ready_at = now()
             self._observer(ReplicaReady(self._model, name, ready_at - born_at))
             self._ready[name] = replica
+            self._has_started = True
             self._changed()
             reason = await self._watch(replica)
         except EngineStartError as error:
             return 0.0, error.message
         except ConfigError as error:
-            self.config_error = error
+            if not self._has_started:  # Later, it is no mistake of whoever starts the service.
+                self.config_error = error
             return 0.0, error.message
+        except Exception:  # noqa: BLE001 - the supervisor's loop: it is a failed start, not the end
+            _log.exception("the engine %s could not be kept", name)
+            return 0.0, "A fault of the service; its log has the cause."
         else:
             return now() - ready_at, reason
         finally:

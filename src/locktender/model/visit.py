@@ -45,6 +45,7 @@ class Visit:
     permit: Permit
     ticket: Ticket
     turn: asyncio.Future[Run]  # done when an engine has it, or none ever will
+    replica: str = ""  # that has it now, or had it last
     waited_s: float | None = None
     ttft_s: float | None = None
     prompt_tokens: int | None = None

@@ -1,10 +1,10 @@
 """Say which HTTP answer an error becomes: the only table of status codes.
 
 An error is looked up along its class's ancestors, so a new one is answered like its family until
-it gets a row of its own.  Holds one dialect today, OpenAI's; a second one adds a column to the
-table and a function beside `openai_problem`.  Above it, the services send what it returns, as an
-HTTP answer or (`wire.openai_reply.error_frame`) within a stream.  Logging is theirs too: a problem
-has nothing in it but what the caller may read.
+it gets a row of its own.  Two dialects share the table: OpenAI's, and LangServe's, which knows but
+a sentence (and calls 422 what OpenAI calls 400).  Above it, the services send what it returns, as
+an HTTP answer or within a stream (`wire.openai_reply.error_frame`, `wire.langserve.error_frame`).
+Logging is theirs too: a problem has nothing in it but what the caller may read.
 """
 
 import math
@@ -25,9 +25,10 @@ from locktender.core.errors import (
     UnknownModel,
 )
 
-__all__ = ["Problem", "openai_problem"]
+__all__ = ["Problem", "find_ours", "langserve_problem", "openai_problem"]
 
 _NOT_OURS = LocktenderError("The service failed at this request for a reason of its own.")
+_LANGSERVE_NOT_OURS = "Internal Server Error"  # LangServe's own words, which its clients know
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,11 @@ class _Row:
     status: int
     openai_type: str  # OpenAI's names; "service_unavailable_error" is what it says when overloaded
     has_retry_after: bool = False
+    langserve_status: int | None = None  # where it is not OpenAI's
 
 
 _TABLE: Mapping[type[LocktenderError], _Row] = {
-    RequestError: _Row(400, "invalid_request_error"),
+    RequestError: _Row(400, "invalid_request_error", langserve_status=422),
     RequestTooLarge: _Row(413, "invalid_request_error"),
     UnknownModel: _Row(404, "invalid_request_error"),
     CapacityError: _Row(503, "service_unavailable_error", has_retry_after=True),
@@ -67,14 +69,54 @@ def openai_problem(error: BaseException) -> Problem:
     told = error if isinstance(error, LocktenderError) else _NOT_OURS
     row = _row(told)
     param = told.param if isinstance(told, RequestError) else None
-    # A message may quote a file name that is not Unicode; an error must not fail to be told.
-    message = told.message.encode("utf-8", "replace").decode()
-    fields = {"message": message, "type": row.openai_type, "code": told.code, "param": param}
+    fields = {"message": _told(told), "type": row.openai_type, "code": told.code, "param": param}
     return Problem(row.status, _headers(told, row), orjson.dumps({"error": fields}))
+
+
+def langserve_problem(error: BaseException) -> Problem:
+    """Return the answer to `error` in LangServe's form.
+
+    An error of ours is found behind those that a chain has wrapped around it.  Both names of the
+    sentence are there, because LangServe's Python client reads `detail` and its JavaScript client
+    reads `message`.
+    """
+    ours = find_ours(error)
+    headers = {"content-type": "application/json"}
+    if ours is None:
+        fields = {"detail": _LANGSERVE_NOT_OURS, "message": _LANGSERVE_NOT_OURS}
+        return Problem(500, headers, orjson.dumps(fields))
+    row = _row(ours)
+    if row.has_retry_after:
+        headers["retry-after"] = _retry_after(ours)
+    sentence = _told(ours)
+    fields = {"detail": sentence, "message": sentence, "code": ours.code}
+    return Problem(row.langserve_status or row.status, headers, orjson.dumps(fields))
+
+
+def find_ours(error: BaseException) -> LocktenderError | None:
+    """Return the first error of ours in `error`, its causes and the groups among them."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        here = waiting.pop(0)
+        if here is None or id(here) in seen:
+            continue
+        seen.add(id(here))
+        if isinstance(here, LocktenderError):
+            return here
+        waiting.append(here.__cause__)
+        if isinstance(here, BaseExceptionGroup):
+            waiting.extend(here.exceptions)
+    return None
 
 
 def _row(error: LocktenderError) -> _Row:
     return next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
+
+
+def _told(error: LocktenderError) -> str:
+    # A message may quote a file name that is not Unicode; an error must not fail to be told.
+    return error.message.encode("utf-8", "replace").decode()
 
 
 def _headers(error: LocktenderError, row: _Row) -> Mapping[str, str]:
@@ -83,13 +125,13 @@ def _headers(error: LocktenderError, row: _Row) -> Mapping[str, str]:
         # OpenAI's clients retry every 5xx by themselves, unless this header forbids it.
         headers["x-should-retry"] = "false"
     if row.has_retry_after:
-        seconds = error.retry_after_s if isinstance(error, CapacityError) else None
-        headers["retry-after"] = str(_whole_seconds(seconds))
+        headers["retry-after"] = _retry_after(error)
     return headers
 
 
-def _whole_seconds(seconds: float | None) -> int:
+def _retry_after(error: LocktenderError) -> str:
     """Round up to the next second; at least 1, because 0 asks for a storm."""
+    seconds = error.retry_after_s if isinstance(error, CapacityError) else None
     if seconds is None or not math.isfinite(seconds):
-        return 1
-    return max(1, math.ceil(seconds))
+        return "1"
+    return str(max(1, math.ceil(seconds)))

@@ -1,0 +1,59 @@
+"""Put an endpoint's methods on a FastAPI app or router.
+
+Holds the table of paths.  The routes are FastAPI's own, so that dependencies, middleware, handlers
+of exceptions and routers of the user's app do for them what they do for any other route.
+The public `add_routes`, with all its parameters, is `deploy.routes`.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+
+from fastapi import APIRouter, FastAPI
+from fastapi.params import Depends
+
+from locktender.app.endpoint import Endpoint
+
+__all__ = ["ENDPOINT_NAMES", "add_endpoint", "is_taken"]
+
+_METHODS = {
+    "invoke": "POST",
+    "batch": "POST",
+    "stream": "POST",
+    "input_schema": "GET",
+    "output_schema": "GET",
+    "config_schema": "GET",
+}
+ENDPOINT_NAMES = frozenset(_METHODS)
+
+
+def add_endpoint(
+    app: FastAPI | APIRouter,
+    endpoint: Endpoint,
+    *,
+    path: str,
+    names: Collection[str] = ENDPOINT_NAMES,
+    dependencies: Sequence[Depends] = (),
+) -> None:
+    """Add a route below `path` for each of `names`."""
+    title = re.sub(r"\W", "_", path.strip("/"))
+    for name in sorted(names, key=list(_METHODS).index):
+        app.add_api_route(
+            f"{path}/{name}",
+            getattr(endpoint, name),
+            methods=[_METHODS[name]],
+            name=f"{title} {name}".strip(),
+            tags=[path.strip("/")] if path else None,
+            dependencies=list(dependencies),
+            response_model=None,
+        )
+
+
+def is_taken(app: FastAPI | APIRouter, path: str) -> bool:
+    """Whether an endpoint was added to `app` at `path` before."""
+    prefix = app.prefix if isinstance(app, APIRouter) else ""
+    ours = {f"{prefix}{path}/{name}" for name in ENDPOINT_NAMES}
+    return any(
+        getattr(route, "path", None) in ours
+        and isinstance(getattr(getattr(route, "endpoint", None), "__self__", None), Endpoint)
+        for route in app.routes
+    )

@@ -1,0 +1,162 @@
+"""Send a run's chunks as server-sent events while they come.
+
+The status line is held back until there is something to say, so that a refusal by the model layer
+is an HTTP status wherever it still can be.  Once it is out, an error is one `error` event and a
+cleanly ended stream.  An exception of the runnable itself is told as LangServe tells it: status 200
+and an `error` event, even when nothing was sent before.
+Above it, `endpoint` has read and checked the request; the bytes are `wire.langserve`'s.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from locktender.app.cancellation import Stay
+from locktender.core.scope import OuterRequest
+from locktender.wire.langserve import END_FRAME, data_frame, error_frame, metadata_frame
+from locktender.wire.problem import Problem, find_ours, langserve_problem
+from locktender.wire.sse import encode_comment
+
+__all__ = ["ChunkStream", "StreamAnswer"]
+
+_log = logging.getLogger(__name__)
+
+_HEADERS = {
+    "cache-control": "no-cache",
+    "connection": "keep-alive",
+    "x-accel-buffering": "no",  # nginx would collect the chunks
+    "content-type": "text/event-stream; charset=utf-8",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkStream:
+    """A run that has not begun, and how its chunks are written."""
+
+    chunks: AsyncIterator[Any]
+    run_id: str
+    write: Callable[[Any], bytes]
+    ping_s: float  # of silence, after which a comment says that the stream is alive
+
+
+class StreamAnswer(Response):
+    """One stream; its run begins when it is sent and ends with it."""
+
+    def __init__(self, stream: ChunkStream, outer: OuterRequest) -> None:
+        super().__init__()
+        self._stream = stream
+        self._outer = outer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        """Run and send, until the last chunk or until the caller has left."""
+        async with contextlib.aclosing(_Wire(send, self._stream.ping_s)) as wire:
+            try:
+                async with Stay(receive, self._outer):
+                    await self._send_all(wire)
+            except Exception as error:  # noqa: BLE001 - the boundary: every fault is answered
+                await _tell(wire, error, self._outer)
+
+    async def _send_all(self, wire: "_Wire") -> None:
+        stream = self._stream
+        write, head = stream.write, metadata_frame(stream.run_id)
+        # LangChain says AsyncIterator and gives generators, which are to be closed in time.
+        generator = cast("AsyncGenerator[Any, None]", stream.chunks)
+        async with aclosing(generator) as chunks:
+            async for chunk in chunks:
+                try:
+                    frame = data_frame(write(chunk))
+                except Exception:
+                    # LangServe has named the run before it finds that a chunk cannot be sent.
+                    await wire.send(head)
+                    raise
+                await wire.send(head + frame)
+                head = b""
+        await wire.end(END_FRAME)
+
+
+class _Wire:
+    """The connection: knows whether the status line is out, and breaks long silences."""
+
+    def __init__(self, send: Send, ping_s: float) -> None:
+        self.has_begun = False
+        self._send = send
+        self._ping_s = ping_s
+        self._loop = asyncio.get_running_loop()
+        self._is_sending = False
+        self._sent_at = self._loop.time()
+        self._ping: asyncio.Task[None] | None = None
+        # A timer and not a task: nearly every stream ends before its first ping is due.
+        self._timer = self._loop.call_later(ping_s, self._tick)
+
+    async def send(self, frame: bytes) -> None:
+        """Send a part of the stream, which begins with the first."""
+        if self._ping is not None:
+            await self._ping
+        self._is_sending = True
+        if not self.has_begun:
+            await self._begin(200, _HEADERS)
+        await self._send({"type": "http.response.body", "body": frame, "more_body": True})
+        self._sent_at = self._loop.time()
+        self._is_sending = False
+
+    async def end(self, frame: bytes) -> None:
+        """Send the last part of the stream."""
+        if self._ping is not None:
+            await self._ping
+        self._timer.cancel()
+        if not self.has_begun:
+            await self._begin(200, _HEADERS)
+        await self._send({"type": "http.response.body", "body": frame})
+
+    async def refuse(self, problem: Problem) -> None:
+        """Send an answer that is no stream."""
+        self._timer.cancel()
+        length = str(len(problem.body))
+        await self._begin(problem.status, {"content-length": length, **problem.headers})
+        await self._send({"type": "http.response.body", "body": problem.body})
+
+    async def aclose(self) -> None:
+        """Stop the pings."""
+        self._timer.cancel()
+        if self._ping is not None:
+            self._ping.cancel()
+
+    async def _begin(self, status: int, headers: Mapping[str, str]) -> None:
+        self.has_begun = True
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+
+    def _tick(self) -> None:
+        silent_s = self._loop.time() - self._sent_at
+        is_due = silent_s >= self._ping_s and not self._is_sending
+        if is_due:
+            self._ping = self._loop.create_task(self._send_ping())
+        pause_s = self._ping_s if is_due or self._is_sending else self._ping_s - silent_s
+        self._timer = self._loop.call_later(pause_s, self._tick)
+
+    async def _send_ping(self) -> None:
+        if not self.has_begun:
+            await self._begin(200, _HEADERS)
+        now = datetime.now(UTC).replace(tzinfo=None)
+        body = encode_comment(f"ping - {now}", line_end="\r\n")
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        self._sent_at = self._loop.time()
+        self._ping = None
+
+
+async def _tell(wire: _Wire, error: Exception, outer: OuterRequest) -> None:
+    problem = langserve_problem(error)
+    if find_ours(error) is None:
+        _log.error("a stream failed (request %s)", outer.caller_id or outer.id, exc_info=error)
+    elif not wire.has_begun:
+        await wire.refuse(problem)
+        return
+    await wire.end(error_frame(problem))

@@ -1,0 +1,184 @@
+"""Read what a caller sends to a LangServe route, and write what it gets back.
+
+Holds the shapes of the bodies and the bytes of the answers, to the letter of LangServe 0.3.3: the
+order of keys, where a space stands, which line ends.  Of the input itself it knows nothing: that is
+validated by the runnable's own schema, in `app.input`, and outputs come here as JSON already.
+Which error becomes which status stands in `wire.problem`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import from_json
+
+from locktender.wire.problem import Problem
+from locktender.wire.sse import encode_event
+
+__all__ = [
+    "END_FRAME",
+    "BatchBody",
+    "BatchRequestShallowValidator",
+    "InvokeBody",
+    "InvokeRequestShallowValidator",
+    "Unprocessable",
+    "batch_answer",
+    "data_frame",
+    "error_details",
+    "error_frame",
+    "invoke_answer",
+    "metadata_frame",
+    "parse_batch",
+    "parse_invoke",
+]
+
+_Shallow = TypeVar("_Shallow", bound=BaseModel)
+_NO_CONFIG: Mapping[str, Any] = {}
+_LINE_END = "\r\n"
+_FRAME_END = b"\r\n\r\n"
+_DATA = b"event: data\r\ndata: "
+END_FRAME = b"event: end" + _FRAME_END  # LangServe's last event has no data
+
+
+class Unprocessable(Exception):
+    """A body that is answered 422; `detail` is what LangServe says of it."""
+
+    def __init__(self, detail: object) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class InvokeRequestShallowValidator(BaseModel):
+    """The outside of an invoke or stream body; callers read its name in errors."""
+
+    input: Any
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class BatchRequestShallowValidator(BaseModel):
+    """The outside of a batch body; callers read its name in errors."""
+
+    inputs: Any
+    config: dict[str, Any] | list[dict[str, Any]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class InvokeBody:
+    """One input, not yet validated, and the config that its caller wishes for."""
+
+    input: Any
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchBody:
+    """Many inputs, and one config for all of them or one for each."""
+
+    inputs: list[Any]
+    config: Mapping[str, Any] | list[Mapping[str, Any]]
+
+
+def parse_invoke(body: bytes) -> InvokeBody:
+    """Read the body of an invoke or a stream.  Raises: Unprocessable."""
+    fields = _parse_json(body)
+    if isinstance(fields, dict) and fields.get("config", {}) is None:
+        del fields["config"]
+    if isinstance(fields, dict) and "input" in fields:
+        config = fields.get("config", _NO_CONFIG)
+        if isinstance(config, dict):
+            return InvokeBody(fields["input"], config)
+    shallow = _checked(InvokeRequestShallowValidator, fields)
+    return InvokeBody(shallow.input, shallow.config)
+
+
+def parse_batch(body: bytes) -> BatchBody:
+    """Read the body of a batch.  Raises: Unprocessable."""
+    fields = _parse_json(body)
+    if isinstance(fields, dict) and fields.get("config", {}) is None:
+        raise Unprocessable("Value for 'config' key must be a dict or list if provided")
+    shallow = _checked(BatchRequestShallowValidator, fields)
+    if not isinstance(shallow.inputs, list):
+        raise Unprocessable(
+            [
+                {
+                    "type": "list_type",
+                    "loc": ["inputs"],
+                    "msg": "Input should be a valid list",
+                    "input": shallow.inputs,
+                }
+            ]
+        )
+    config = shallow.config
+    return BatchBody(shallow.inputs, list(config) if isinstance(config, list) else config)
+
+
+def error_details(error: ValidationError, *at: str | int) -> list[dict[str, Any]]:
+    """Return what LangServe tells of a failed validation, with `at` before each place."""
+    details = []
+    for entry in error.errors():
+        detail: dict[str, Any] = {**entry, "loc": [*at, *entry["loc"]]}
+        if isinstance(detail.get("ctx", {}).get("error"), Exception):
+            detail["ctx"] = {**detail["ctx"], "error": {}}
+        details.append(detail)
+    return details
+
+
+def invoke_answer(output: bytes, run_id: str) -> bytes:
+    """Return the body of an invoke's answer."""
+    return b'{"output":%b,"metadata":%b}' % (output, _response_metadata(run_id))
+
+
+def batch_answer(outputs: Sequence[bytes], run_ids: Sequence[str]) -> bytes:
+    """Return the body of a batch's answer."""
+    return b'{"output":[%b],"metadata":{"responses":[%b],"run_ids":%b}}' % (
+        b",".join(outputs),
+        b",".join(_response_metadata(run_id) for run_id in run_ids),
+        orjson.dumps(list(run_ids)),
+    )
+
+
+def metadata_frame(run_id: str) -> bytes:
+    """Return the event that names the run; it goes before the first chunk."""
+    return f'event: metadata\r\ndata: {{"run_id": "{run_id}"}}\r\n\r\n'.encode()
+
+
+def data_frame(chunk: bytes) -> bytes:
+    """Return the event of one chunk, which is JSON."""
+    if b"\n" in chunk or b"\r" in chunk:  # a serializer of the user's may indent
+        return encode_event(chunk.decode(), event="data", line_end=_LINE_END)
+    return _DATA + chunk + _FRAME_END
+
+
+def error_frame(problem: Problem) -> bytes:
+    """Return the event of an error that comes too late to be a status."""
+    told = orjson.loads(problem.body)
+    fields = {"status_code": problem.status, "message": told["message"]}
+    if "code" in told:
+        fields["code"] = told["code"]
+    return encode_event(json.dumps(fields), event="error", line_end=_LINE_END)
+
+
+def _response_metadata(run_id: str) -> bytes:
+    return b'{"run_id":"%b","feedback_tokens":[]}' % run_id.encode()
+
+
+def _parse_json(body: bytes) -> Any:
+    try:
+        return from_json(body)
+    except ValueError:
+        pass
+    # What is left is wrong, or it is what Python alone can read: UTF-16, half a surrogate pair.
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Unprocessable(["Invalid JSON body"]) from error
+
+
+def _checked(model: type[_Shallow], fields: object) -> _Shallow:
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise Unprocessable(error_details(error)) from error
