@@ -44,6 +44,7 @@ async def test_answers_that_are_not_streamed_survive_their_engine(start_service:
 
     assert [reply.status for reply in replies] == [200] * 8
     assert {reply.usage["completion_tokens"] for reply in replies} == {30}
+    assert await service.outcomes(8) == {"completed": 8}
     assert len(service.events("RequestReturned")) == 4
 
 
@@ -72,6 +73,7 @@ async def test_only_when_the_supervisor_has_given_up_are_requests_refused(
     assert [early.status, late.status] == [503, 503]
     assert {early.error["code"], late.error["code"]} == {"no_replica_ready"}
     assert late.retry_after
+    assert await service.outcomes(2) == {"refused": 2}
     left = service.events("ReplicaLeft")
     assert [event["reason"] for event in left] == ["The weights are damaged."] * 3
     async with service.client.get(service.url.replace("/v1", "/livez")) as response:
@@ -105,6 +107,7 @@ async def test_poison_is_refused_and_the_innocents_beside_it_are_answered(
     assert [reply.text for reply in replies] == [f"innocent {n} asks" for n in range(15)]
     assert poisoned.error["code"] == again.error["code"] == "poisoned_request"
     assert again.status == 500
+    assert await service.outcomes(17) == {"completed": 15, "failed": 2}
     assert len(service.events("ReplicaLeft")) == 2
 
 
@@ -120,6 +123,7 @@ async def test_copies_of_the_poison_that_wait_do_not_kill_one_engine_each(
 
     assert {reply.error["code"] for reply in (*poison, *others)} == {"poisoned_request"}
     assert innocent.text == "still served"
+    assert await service.outcomes(35) == {"completed": 1, "failed": 34}
     assert len(service.events("ReplicaLeft")) == 2 + 4 * 2
 
 
