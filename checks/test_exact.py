@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+
 from harness.service import Reply, Service, Starter
 
 N_CALLERS = 64
@@ -17,21 +18,20 @@ MIN_TOKENS = 32
 SHORTEST_TOKENS, LONGEST_TOKENS = 20, 1_000
 FRAME_TOKENS = 22  # of a prompt without its words: the chat template and the sentences around them
 # Each of them is one token, with the space before it, so a prompt's length is known beforehand.
-WORDS = (
-    "river stone bread music winter garden horse paper silver ocean bridge letter candle forest "
-    "island window summer shadow tower valley engine coffee planet desert mirror market castle "
-    "thunder pepper ladder hammer basket needle carpet button pocket turtle rabbit falcon spider "
-    "salmon lemon onion carrot potato butter cheese copper marble cotton leather velvet feather "
-    "pearl crystal anchor compass lantern harbor prairie canyon glacier volcano meadow"
-).split()
+WORDS = """
+river stone bread music winter garden horse paper silver ocean bridge letter candle forest
+island window summer shadow tower valley engine coffee planet desert mirror market castle
+thunder pepper ladder hammer basket needle carpet button pocket turtle rabbit falcon spider
+salmon lemon onion carrot potato butter cheese copper marble cotton leather velvet feather pearl
+crystal anchor compass lantern harbor prairie canyon glacier volcano meadow
+"""
 
 
 @pytest.mark.timeout(420)
 async def test_64_callers_at_once_get_the_answers_that_each_gets_alone(
     start_service: Starter, smollm2: Path
 ) -> None:
-    assert smollm2.exists()
-    table = {"engine": "openvino", "max_running": 16, "max_waiting": 128}
+    table = {"engine": "openvino", "source": str(smollm2), "max_running": 16, "max_waiting": 128}
     service = start_service(table, model="smollm2")
     await service.until(lambda status: status["ready"], within_s=100)
     questions = _questions()
@@ -59,9 +59,10 @@ def _questions() -> list[str]:
     dice = random.Random(1)
     growth = LONGEST_TOKENS / SHORTEST_TOKENS
     lengths = [round(SHORTEST_TOKENS * growth ** (n / (N_CALLERS - 1))) for n in range(N_CALLERS)]
+    topics = WORDS.split()
     questions = []
-    for topic, length in zip(WORDS, lengths, strict=True):
-        words = " ".join(dice.choices(WORDS, k=max(0, length - FRAME_TOKENS)))
+    for topic, length in zip(topics, lengths, strict=True):
+        words = " ".join(dice.choices(topics, k=max(0, length - FRAME_TOKENS)))
         opening = f"Remember {words}. " if words else ""
         questions.append(f"{opening}Write a long story about {topic}")
     dice.shuffle(questions)

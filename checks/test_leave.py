@@ -1,5 +1,6 @@
 """Callers that leave give back at once what they held: in the gate, and in the engine as well."""
 
+import itertools
 import random
 import statistics
 import time
@@ -8,11 +9,12 @@ from pathlib import Path
 import anyio
 import psutil
 import pytest
+
 from harness.service import Service, Starter
 
 N_CALLERS = 200
 N_WAVES = 5
-N_ROUNDS = 3
+N_ROUNDS = 5
 QUIET_S = 1.0
 IDLE_LOAD = 0.1  # of a core: a working engine takes all that it can get
 WATCH_S = 0.1  # that the engine's load is measured over
@@ -21,27 +23,33 @@ WATCH_S = 0.1  # that the engine's load is measured over
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("stream", [True, False])
 async def test_after_200_callers_have_left_the_next_is_served_as_on_an_idle_machine(
-    start_service: Starter, smollm2: Path, stream: bool
+    start_service: Starter, smollm2: Path, *, stream: bool
 ) -> None:
-    assert smollm2.exists()
-    table = {"engine": "openvino", "max_running": 16, "max_waiting": 256}
+    table = {"engine": "openvino", "source": str(smollm2), "max_running": 16, "max_waiting": 256}
     service = start_service(table, model="smollm2")
     await service.until(lambda status: status["ready"], within_s=100)
-    idle_s = statistics.median([await _first_token_s(service, n) for n in range(7)][2:])
+    n_asked = itertools.count()
+    for _ in range(3):
+        await _first_token_s(service, next(n_asked))
 
-    quiet_s, next_s = [], []
+    # The machine may change its pace meanwhile, so each round has an idle time of its own.
+    ratios, gate_s, engine_s = [], [], []
     for number in range(N_ROUNDS):
+        idle_s = statistics.median([await _first_token_s(service, next(n_asked)) for _ in range(3)])
         await _leave_in_waves(service, number, stream=stream)
-        quiet_s.append(await _until_quiet_s(service))
-        next_s.append(await _first_token_s(service, 100 + number))
-    print(
-        f"first token idle {_ms([idle_s])}; quiet after the last left {_ms(quiet_s)}; "
-        f"next first token {_ms(next_s)}"
-    )
+        left_at = time.perf_counter()
+        await service.until_quiet()
+        gate_s.append(time.perf_counter() - left_at)
+        engine_s.append(await _rest_at(service) - left_at)
+        ratios.append(await _first_token_s(service, next(n_asked)) / idle_s)
+    print(f"after the last has left, the gate is empty within {_listed(gate_s)} s, and the engine")
+    print(f"rests within {_listed(engine_s)} s; next first token over idle {_listed(ratios)}")
 
-    assert max(quiet_s) <= QUIET_S
-    assert statistics.median(next_s) <= 2 * idle_s
-    outcomes = await service.outcomes()
+    assert max(gate_s) <= QUIET_S
+    # The engine ends the step that it is in, which takes as long as the machine lets it.
+    assert statistics.median(engine_s) <= QUIET_S
+    assert statistics.median(ratios) <= 2
+    outcomes = await service.outcomes(n_requests=N_ROUNDS * N_CALLERS + next(n_asked))
     assert outcomes["cancelled"] >= 0.9 * N_ROUNDS * N_CALLERS
     assert set(outcomes) == {"cancelled", "completed"}
 
@@ -64,7 +72,7 @@ async def _leave_in_waves(service: Service, number: int, *, stream: bool) -> Non
     async with anyio.create_task_group() as group:
         for n in range(N_CALLERS):
             group.start_soon(stay, n)
-        await service.until(lambda status: status["waiting"] >= N_CALLERS // 2)
+        await service.until(lambda status: status["running"] + status["waiting"] == N_CALLERS)
         for wave in range(N_WAVES):
             await anyio.sleep(dice.uniform(0.3, 1.2))  # into prefills, and into answers
             status = await service.status()
@@ -75,17 +83,15 @@ async def _leave_in_waves(service: Service, number: int, *, stream: bool) -> Non
     assert n_texts > 0 or not stream
 
 
-async def _until_quiet_s(service: Service) -> float:
-    """Return how long it takes until nothing waits or runs, and the engine's process rests."""
-    began_at = time.perf_counter()
-    await service.until_quiet()
+async def _rest_at(service: Service) -> float:
+    """Return when the engine's process has begun to rest, at the latest."""
     (pid,) = service.engine_pids()
     engine = psutil.Process(pid)
     with anyio.fail_after(10 * QUIET_S):
         rests_at = time.perf_counter()
         while await _load(engine) > IDLE_LOAD:
             rests_at = time.perf_counter()
-    return rests_at - began_at
+    return rests_at
 
 
 async def _load(engine: psutil.Process) -> float:
@@ -114,5 +120,5 @@ def _question(n: int) -> str:
     return f"{n:05} is the number of this caller. Write a very long story about the number {n:05}."
 
 
-def _ms(times_s: list[float]) -> str:
-    return ", ".join(f"{1000 * time_s:.0f}" for time_s in times_s) + " ms"
+def _listed(figures: list[float]) -> str:
+    return ", ".join(f"{figure:.2f}" for figure in figures)

@@ -119,8 +119,10 @@ def serve_app(
     settings = read_settings(config, **flags)
     chosen = [_chosen(name, settings, {}) for name in model or settings.models]
 
-    def greeting(url: str) -> str:
-        return f"[bold]locktender[/] serves {escape(target)} at {url}"
+    def greeting(url: str, model_url: str) -> str:
+        names = ", ".join(each.name for each in chosen) or "no model"
+        first = f"[bold]locktender[/] serves {escape(target)} at {url}"
+        return f"{first}\nand {escape(names)} for it at {model_url}"
 
     _run_app(AppPlan(target, settings.workers, greeting), chosen, settings, log)
 
@@ -142,11 +144,19 @@ def serve_demo(
     async def errand(url: str) -> int:
         return await check_demo(f"{url}/chain", console)
 
-    plan = AppPlan("locktender.app.demo:chain", workers, _demo_greeting, errand if check else None)
+    target = "locktender.app.demo:chain"
+    if check:
+        plan = AppPlan(target, workers, _check_greeting, errand)
+    else:
+        plan = AppPlan(target, workers, _demo_greeting)
     _run_app(plan, [_chosen("smollm2", settings, {})], settings, None)
 
 
-def _demo_greeting(url: str) -> str:
+def _check_greeting(url: str, _model_url: str) -> str:
+    return f"[bold]locktender[/] checks a prompt and SmolLM2 at {url}/chain"
+
+
+def _demo_greeting(url: str, _model_url: str) -> str:
     body = '{"input": {"question": "What is a canal lock?"}}'
     python = (
         f'import httpx; print(httpx.post("{url}/chain/invoke", json={body}, timeout=60)'

@@ -59,7 +59,7 @@ def ask(port: int, sent: Sent) -> Answer:
         connection.request(sent.method, sent.path, sent.body, dict(sent.headers))
         response = connection.getresponse()
         headers = tuple(
-            (name.lower(), value)
+            (name.lower(), value.replace(str(port), "PORT"))
             for name, value in response.getheaders()
             if name.lower() not in _TIMED
         )

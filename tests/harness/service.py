@@ -15,6 +15,7 @@ import anyio
 import psutil
 
 END_S = 20.0
+APPS = Path(__file__).parents[1] / "flows" / "apps"
 ENGINES = (
     Path(__file__).parents[1] / "flows" / "engines"
 )  # test engines, importable by name in a service
@@ -133,21 +134,40 @@ class Starter:
         folder = self._folder / f"service-{len(self._started)}"
         folder.mkdir()
         toml = _toml(model, {"engine": "echo", **(table or {})}, settings)
+        process = self._run(folder, toml, ["model", model, "--port", "0"])
+        url = _read_url(process)
+        return Service(process, url, folder / "events.jsonl", self._client, model)
+
+    def serve(
+        self,
+        target: str,
+        table: Mapping[str, Any] | None = None,
+        *,
+        n_workers: int = 1,
+        model: str = "echo",
+        **settings: Any,
+    ) -> tuple[str, Service]:
+        """Start an app over a service of one model; return the app's URL, and the service."""
+        folder = self._folder / f"service-{len(self._started)}"
+        folder.mkdir()
+        toml = _toml(model, {"engine": "echo", **(table or {})}, settings)
+        flags = ["--port", "0", "--model-port", "0", "--workers", str(n_workers)]
+        process = self._run(folder, toml, ["serve", target, *flags])
+        url, model_url = _read_url(process), _read_url(process)
+        return url, Service(process, model_url, folder / "events.jsonl", self._client, model)
+
+    def _run(self, folder: Path, toml: str, arguments: Sequence[str]) -> subprocess.Popen[str]:
         (folder / "locktender.toml").write_text(toml)
+        program = str(Path(sys.executable).with_name("locktender"))
         process = subprocess.Popen(
-            [
-                str(Path(sys.executable).with_name("locktender")),
-                *("model", model, "--port", "0", "--log", "events.jsonl"),
-            ],
+            [program, *arguments, "--log", "events.jsonl"],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ENGINES)},
+            env={**os.environ, "PYTHONPATH": f"{ENGINES}{os.pathsep}{APPS}"},
             stdout=subprocess.PIPE,
             text=True,
         )
         self._started.append(process)
-        assert process.stdout
-        url = process.stdout.readline().split()[-1]
-        return Service(process, url, folder / "events.jsonl", self._client, model)
+        return process
 
     def end_all(self) -> None:
         """Kill every service and see its engines end with it."""
@@ -192,6 +212,11 @@ async def read_stream(
                 on_text()
             finish_reason = choice["finish_reason"] or finish_reason
     return Reply(200, text, finish_reason, usage, error, n_chunks=n_chunks)
+
+
+def _read_url(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return process.stdout.readline().split()[-1]
 
 
 def _children(process: subprocess.Popen[str]) -> list[psutil.Process]:

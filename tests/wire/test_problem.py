@@ -24,7 +24,7 @@ from locktender.core.errors import (
     UnknownModel,
     WaitTooLong,
 )
-from locktender.wire.problem import openai_problem
+from locktender.wire.problem import find_ours, langserve_problem, openai_problem
 
 
 @pytest.mark.parametrize(
@@ -144,3 +144,48 @@ def test_openai_s_client_raises_its_own_type_and_does_not_try_again(
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
     assert raised.value.code == error.code
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retry_after"),
+    [
+        (InvalidRequest("No."), 422, None),
+        (ContextTooLong("No."), 422, None),
+        (RequestTooLarge("No."), 413, None),
+        (UnknownModel("No."), 404, None),
+        (QueueFull("No.", 2.5), 503, "3"),
+        (DeadlineExceeded("No."), 504, None),
+        (ReplicaLost("No."), 503, "1"),
+        (PeerError("No."), 502, None),
+    ],
+)
+def test_langserve_s_callers_get_the_same_refusal_in_their_form(
+    error: LocktenderError, status: int, retry_after: str | None
+) -> None:
+    problem = langserve_problem(error)
+    assert problem.status == status
+    assert problem.headers.get("retry-after") == retry_after
+    assert orjson.loads(problem.body) == {"detail": "No.", "message": "No.", "code": error.code}
+
+
+def test_of_a_stranger_langserve_s_callers_hear_its_usual_words() -> None:
+    problem = langserve_problem(RuntimeError("the password is xyzzy"))
+    assert problem.status == 500
+    assert orjson.loads(problem.body) == {
+        "detail": "Internal Server Error",
+        "message": "Internal Server Error",
+    }
+
+
+def test_an_error_of_ours_is_found_behind_causes_and_in_groups() -> None:
+    ours = QueueFull("No.")
+    wrapped = RuntimeError("the chain failed")
+    wrapped.__cause__ = ExceptionGroup("some failed", [ValueError(), ours])
+    assert find_ours(wrapped) is ours
+    assert find_ours(ValueError()) is None
+
+
+def test_causes_that_go_in_a_circle_end_the_search() -> None:
+    first, second = ValueError(), ValueError()
+    first.__cause__, second.__cause__ = second, first
+    assert find_ours(first) is None

@@ -145,7 +145,7 @@ class ChatLocktender(BaseChatModel):
         with _own_request() as outer, _within(outer):
             return super().batch(
                 inputs,
-                self._with_threads(config, len(inputs)),
+                _with_threads(config, len(inputs), self.max_concurrency),
                 return_exceptions=return_exceptions,
                 **kwargs,
             )
@@ -171,7 +171,7 @@ class ChatLocktender(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
         """Do as `batch`, but give each answer with its index as soon as it is there."""
-        configs = self._with_threads(config, len(inputs))
+        configs = _with_threads(config, len(inputs), self.max_concurrency)
         answers = super().batch_as_completed(inputs, configs, **kwargs)
         with _own_request() as outer:
             while True:
@@ -208,15 +208,6 @@ class ChatLocktender(BaseChatModel):
         with cancelled_with(outer_request.get(), asyncio.current_task()):
             return await super().agenerate(messages, *arguments, **options)
 
-    def _with_threads(
-        self, config: RunnableConfig | Sequence[RunnableConfig] | None, n_inputs: int
-    ) -> list[RunnableConfig]:
-        """Have a batch use as many threads as it may have calls; the default is four or so."""
-        return [
-            {**one, "max_concurrency": one.get("max_concurrency") or self.max_concurrency}
-            for one in get_config_list(config, n_inputs)
-        ]
-
     def _call(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> Call:
@@ -240,6 +231,16 @@ class ChatLocktender(BaseChatModel):
             api_key=self.api_key.get_secret_value() if self.api_key else None,
             max_concurrency=self.max_concurrency,
         )
+
+
+def _with_threads(
+    config: RunnableConfig | Sequence[RunnableConfig] | None, n_inputs: int, n_threads: int
+) -> list[RunnableConfig]:
+    """Have a batch use as many threads as it may have calls; the default is a handful."""
+    return [
+        {**one, "max_concurrency": one.get("max_concurrency") or n_threads}
+        for one in get_config_list(config, n_inputs)
+    ]
 
 
 @contextmanager

@@ -38,8 +38,8 @@ class AppPlan:
 
     target: str  # "app.py:chain" or "package.module:app"
     n_workers: int
-    # Lines to show above the picture, given the app's URL.
-    greeting: Callable[[str], str]
+    # Lines to show above the picture, given the URLs of the app and of the model layer.
+    greeting: Callable[[str, str], str]
     # What to do with the app's URL once it is served; its result is the exit code, and the service
     # ends with it.  None: serve until a signal comes.
     errand: Callable[[str], Coroutine[None, None, int]] | None = None
@@ -107,7 +107,7 @@ async def run_app(
             working = asyncio.create_task(crew.run())
             errand = asyncio.create_task(plan.errand(url) if plan.errand else stop.wait_asked())
             asked = asyncio.create_task(stop.wait_asked())
-            async with _shown(running, plan.greeting(url), console):
+            async with _shown(running, plan.greeting(url, running.url), console):
                 await _first(running.serving, working, errand, asked)
                 await crew.stop()
                 await running.drain(stop)

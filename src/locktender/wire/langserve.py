@@ -55,14 +55,14 @@ class InvokeRequestShallowValidator(BaseModel):
     """The outside of an invoke or stream body; callers read its name in errors."""
 
     input: Any
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, Any] | None = Field(default_factory=dict)
 
 
 class BatchRequestShallowValidator(BaseModel):
     """The outside of a batch body; callers read its name in errors."""
 
     inputs: Any
-    config: dict[str, Any] | list[dict[str, Any]] = Field(default_factory=dict)
+    config: dict[str, Any] | list[dict[str, Any]] | None = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +84,18 @@ class BatchBody:
 def parse_invoke(body: bytes) -> InvokeBody:
     """Read the body of an invoke or a stream.  Raises: Unprocessable."""
     fields = _parse_json(body)
-    if isinstance(fields, dict) and fields.get("config", {}) is None:
-        del fields["config"]
-    if isinstance(fields, dict) and "input" in fields:
-        config = fields.get("config", _NO_CONFIG)
-        if isinstance(config, dict):
-            return InvokeBody(fields["input"], config)
+    if isinstance(fields, dict) and "input" in fields and "config" not in fields:
+        return InvokeBody(fields["input"], _NO_CONFIG)  # most bodies
     shallow = _checked(InvokeRequestShallowValidator, fields)
-    return InvokeBody(shallow.input, shallow.config)
+    return InvokeBody(shallow.input, shallow.config or _NO_CONFIG)
 
 
 def parse_batch(body: bytes) -> BatchBody:
     """Read the body of a batch.  Raises: Unprocessable."""
     fields = _parse_json(body)
-    if isinstance(fields, dict) and fields.get("config", {}) is None:
-        raise Unprocessable("Value for 'config' key must be a dict or list if provided")
     shallow = _checked(BatchRequestShallowValidator, fields)
+    if shallow.config is None:
+        raise Unprocessable("Value for 'config' key must be a dict or list if provided")
     if not isinstance(shallow.inputs, list):
         raise Unprocessable(
             [

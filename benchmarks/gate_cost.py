@@ -1,0 +1,285 @@
+"""What the gate costs a request, by how many others wait.
+
+    python benchmarks/gate_cost.py
+
+One replica with one place is always taken, and so many requests wait.  In each turn the one that
+runs ends, the front of the line is assigned, and a new one comes to its end: between them the whole
+way of one request through the gate, from `open` to the permit's return, with the line as long as
+ever.  Everything is ours but the replica's process: `Dispatcher`, `Line`, `Desk` and `Tally`.
+
+Beside it stands what asyncio alone takes for the same turn: a task that waits for a future with a
+time limit, and then for an event with a time limit, while so many others do.  The rest is ours.
+The exit status is 1 if a turn with 10,000 waiting costs more than 100 us, or if the cost grows
+faster than the logarithm of their number.
+"""
+
+import asyncio
+import gc
+import itertools
+import math
+import statistics
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import uvloop
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from locktender.core.events import Observer
+from locktender.core.request import ChatInput, Delta, FinishReason, GenerationRequest, Message
+from locktender.core.scope import Scope
+from locktender.model.desk import Desk
+from locktender.model.dispatcher import Dispatcher
+from locktender.model.engine import Limits
+from locktender.model.replica import Load, Replica, Run
+from locktender.model.settings import GateSettings
+from locktender.ops.tally import Tally
+
+WAITING = (100, 1_000, 10_000)
+MAX_US = 100.0  # of a turn with the longest line
+N_BATCHES = 41
+N_TURNS = 250  # in a batch
+ANSWER = Delta("word", 1, 100, FinishReason.STOP)
+CONTENT = "How long does a boat wait at the lock when others have come before it? " * 7
+
+
+class OnePlace:
+    """A pool of one replica with one place; `answer` ends what runs there."""
+
+    size = 1
+    has_given_up = False
+    name = "only"
+    progress_at = 0.0
+
+    def __init__(self) -> None:
+        self._desk = Desk(self.name, self._changed, lambda _: None)
+        self._limits = Limits(max_running=1, context_tokens=8_192, kv_tokens=8_192)
+        self._subscribers: list[Callable[[], None]] = []
+        self._running: deque[int] = deque()
+
+    def loads(self) -> Sequence[Load]:
+        return [self._desk.load(self._limits)]
+
+    def replica(self, name: str) -> Replica:
+        assert name == self.name
+        return self
+
+    def subscribe(self, changed: Callable[[], None]) -> None:
+        self._subscribers.append(changed)
+
+    def run(self, request: GenerationRequest, tokens: int) -> Run:
+        key, run = self._desk.take(request, tokens)
+        self._running.append(key)
+        return run
+
+    def answer(self) -> None:
+        """Give the one that runs its whole answer."""
+        self._desk.feed(self._running.popleft(), ANSWER)
+
+    async def start(self) -> None: ...
+
+    async def stop(self, *, drain_s: float) -> None: ...
+
+    async def wait_lost(self) -> str:
+        return await asyncio.get_running_loop().create_future()
+
+    def _changed(self) -> None:
+        for changed in self._subscribers:
+            changed()
+
+
+class Crowd(Protocol):
+    """Callers, one of whom is served while the others wait."""
+
+    async def fill(self, n_waiting: int) -> None:
+        """Have one be served and `n_waiting` wait."""
+        ...
+
+    async def turn(self) -> None:
+        """Let one more come, and the first one go."""
+        ...
+
+    async def empty(self) -> None:
+        """See all to their end."""
+        ...
+
+
+class Gate:
+    """Callers in front of a gate whose one place is taken."""
+
+    def __init__(self, n_waiting: int, observer: Observer) -> None:
+        settings = GateSettings(
+            max_running=1, max_waiting=n_waiting + 8, max_wait_s=600, max_gate_tokens=1 << 40
+        )
+        self._pool = OnePlace()
+        self._dispatcher = Dispatcher("model", settings, self._pool, observer)
+        self._ids = itertools.count()
+        self._callers: deque[asyncio.Task[None]] = deque()
+
+    async def fill(self, n_waiting: int) -> None:
+        for _ in range(n_waiting + 1):
+            self._callers.append(asyncio.create_task(self._call()))
+        while self._dispatcher.n_waiting < n_waiting:
+            await asyncio.sleep(0)
+
+    async def turn(self) -> None:
+        self._callers.append(asyncio.create_task(self._call()))
+        self._pool.answer()
+        await self._callers.popleft()
+
+    async def empty(self) -> None:
+        while self._callers:
+            self._pool.answer()
+            await self._callers.popleft()
+
+    async def _call(self) -> None:
+        request = GenerationRequest(
+            id=str(next(self._ids)),
+            model="model",
+            input=ChatInput((Message("user", CONTENT),)),
+            max_tokens=64,
+            stream=True,
+        )
+        async with self._dispatcher.open(request, Scope()) as deltas:
+            async for _ in deltas:
+                pass
+
+
+class Bare:
+    """As many callers with asyncio alone: the waits of a `Gate`'s, and nothing to decide."""
+
+    def __init__(self) -> None:
+        self._turns: deque[asyncio.Future[asyncio.Event]] = deque()
+        self._callers: deque[asyncio.Task[None]] = deque()
+        self._running: asyncio.Event | None = None
+
+    async def fill(self, n_waiting: int) -> None:
+        for _ in range(n_waiting + 1):
+            self._callers.append(asyncio.create_task(self._call()))
+        while len(self._turns) <= n_waiting:
+            await asyncio.sleep(0)
+        self._next()
+
+    async def turn(self) -> None:
+        self._callers.append(asyncio.create_task(self._call()))
+        assert self._running is not None
+        self._running.set()
+        await self._callers.popleft()
+
+    async def empty(self) -> None:
+        while self._callers:
+            assert self._running is not None
+            self._running.set()
+            await self._callers.popleft()
+
+    def _next(self) -> None:
+        if self._turns:
+            self._running = asyncio.Event()
+            self._turns.popleft().set_result(self._running)
+
+    async def _call(self) -> None:
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[asyncio.Event] = loop.create_future()
+        self._turns.append(turn)
+        await asyncio.wait([turn], timeout=600)
+        async with asyncio.timeout(600):
+            await turn.result().wait()
+        loop.call_soon(self._next)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a turn costs, in microseconds."""
+
+    median_us: float  # over batches of turns
+    mean_us: float  # with the garbage collector's full rounds, which most batches are spared
+
+    def __str__(self) -> str:
+        return f"{self.median_us:.0f} ({self.mean_us:.0f})"
+
+
+async def measure(crowd: Crowd, n_waiting: int, on_batch: Callable[[], None]) -> Cost:
+    """Return the cost of a turn of `crowd`."""
+    await crowd.fill(n_waiting)
+    # Once round the line: from then on each caller has come in the rhythm of the turns.
+    await _turns(crowd, n_waiting)
+    gc.collect()
+    costs_us = []
+    for _ in range(N_BATCHES):
+        began_at = time.perf_counter()
+        await _turns(crowd, N_TURNS)
+        costs_us.append((time.perf_counter() - began_at) / N_TURNS * 1e6)
+        on_batch()
+    await crowd.empty()
+    return Cost(statistics.median(costs_us), statistics.mean(costs_us))
+
+
+async def _turns(crowd: Crowd, n_turns: int) -> None:
+    for _ in range(n_turns):
+        await crowd.turn()
+
+
+async def measure_all(on_batch: Callable[[], None]) -> dict[int, tuple[Cost, Cost]]:
+    """Return the cost of the gate's turn and of asyncio's, by how many wait."""
+    return {
+        n_waiting: (
+            await measure(Gate(n_waiting, Tally()), n_waiting, on_batch),
+            await measure(Bare(), n_waiting, on_batch),
+        )
+        for n_waiting in WAITING
+    }
+
+
+def find_faults(costs: Mapping[int, tuple[Cost, Cost]]) -> list[str]:
+    """Return what was promised and is not so."""
+    fewest, most = min(costs), max(costs)
+    highest_us = costs[most][0].median_us
+    growth = highest_us / costs[fewest][0].median_us
+    # A cost of c * log n grows so; one with a constant part grows less.
+    allowed = math.log(most) / math.log(fewest)
+    faults = []
+    if highest_us > MAX_US:
+        faults.append(f"With {most:,} waiting a request costs {highest_us:.0f} us: above {MAX_US}.")
+    if growth > allowed:
+        faults.append(f"The cost grows by {growth:.2f}; a logarithm grows by {allowed:.2f}.")
+    return faults
+
+
+def show(console: Console, costs: Mapping[int, tuple[Cost, Cost]]) -> None:
+    """Print the costs."""
+    table = Table("waiting", "gate, us", "asyncio alone, us", "ours, us")
+    for n_waiting, (gate, bare) in costs.items():
+        ours_us = gate.median_us - bare.median_us
+        table.add_row(f"{n_waiting:,}", str(gate), str(bare), f"{ours_us:.0f}")
+    console.print(table)
+    console.print("Median of batches of turns; in brackets the mean.")
+    fewest, most = min(costs), max(costs)
+    growth = costs[most][0].median_us / costs[fewest][0].median_us
+    console.print(f"From {fewest:,} to {most:,} waiting the cost grows by {growth:.2f}.")
+
+
+def main() -> int:
+    """Measure, print, and judge."""
+    console = Console()
+    with Progress(console=console, transient=True, auto_refresh=False) as progress:
+        bar = progress.add_task("turning", total=2 * len(WAITING) * N_BATCHES)
+
+        def on_batch() -> None:
+            progress.update(bar, advance=1, refresh=progress.tasks[bar].completed % 10 == 0)
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            costs = runner.run(measure_all(on_batch))
+    show(console, costs)
+    faults = find_faults(costs)
+    for fault in faults:
+        console.print(f"[red]{fault}")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+import uuid
+from typing import Any
+
+import pytest
+from langchain_core.prompts import PromptTemplate
+from langchain_core.runnables import ConfigurableField, RunnableLambda
+from starlette.requests import Request
+
+from locktender.app.run_config import RunConfigs
+from locktender.wire.langserve import Unprocessable
+
+RUN_ID = uuid.UUID(int=7)
+plain: RunnableLambda[Any, Any] = RunnableLambda(lambda value: value)
+prompt = PromptTemplate.from_template("say {name}").configurable_fields(
+    template=ConfigurableField(id="template")
+)
+
+
+def request(user_agent: str = "somebody") -> Request:
+    headers = [(b"user-agent", user_agent.encode())]
+    return Request({"type": "http", "method": "POST", "headers": headers})
+
+
+async def test_a_run_has_a_name_an_id_and_its_origin() -> None:
+    config = await RunConfigs(plain, "/run").one(request(), {}, "invoke")
+    assert isinstance(config["run_id"], uuid.UUID)
+    assert config["run_name"] == "/run"
+    assert config["metadata"] == {
+        "__useragent": "somebody",
+        "__langserve_version": "0.3.3",
+        "__langserve_endpoint": "invoke",
+    }
+
+
+async def test_a_route_at_the_root_leaves_the_run_the_runnable_s_name() -> None:
+    assert "run_name" not in await RunConfigs(plain, "").one(request(), {}, "invoke")
+
+
+async def test_what_the_route_does_not_allow_is_dropped() -> None:
+    wish = {"tags": ["a"], "metadata": {"m": 1}, "run_id": str(RUN_ID), "max_concurrency": 1}
+    config = await RunConfigs(plain, "/run", ["tags"]).one(request(), wish, "invoke")
+    assert config["tags"] == ["a"]
+    assert "m" not in config["metadata"]
+    assert config["run_id"] != RUN_ID
+    assert "max_concurrency" not in config
+
+
+async def test_no_caller_can_say_where_its_request_came_from() -> None:
+    wish = {"metadata": {"__useragent": "x", "__langserve_endpoint": "x", "m": 1}}
+    config = await RunConfigs(plain, "/run", ["metadata"]).one(request(), wish, "stream")
+    assert config["metadata"]["__useragent"] == "somebody"
+    assert config["metadata"]["__langserve_endpoint"] == "stream"
+    assert config["metadata"]["m"] == 1
+
+
+async def test_a_configurable_that_is_not_allowed_is_refused() -> None:
+    configs = RunConfigs(prompt, "/run", ["tags"])
+    with pytest.raises(Unprocessable):
+        await configs.one(request(), {"configurable": {"template": "x"}}, "invoke")
+
+
+async def test_a_run_id_of_a_batch_is_its_first_run_s() -> None:
+    wish = {"run_id": str(RUN_ID)}
+    configs = await RunConfigs(plain, "/run", ["run_id"]).many(request(), wish, 3)
+    ids = [config["run_id"] for config in configs]
+    assert ids[0] == RUN_ID
+    assert len(set(ids)) == 3
+
+
+async def test_each_input_of_a_batch_may_have_its_config() -> None:
+    configs = RunConfigs(plain, "/run", ["tags"])
+    first, second = await configs.many(request(), [{"tags": ["a"]}, {}], 2)
+    assert (first["tags"], "tags" in second) == (["a"], False)
+    with pytest.raises(Unprocessable):
+        await configs.many(request(), [{}], 2)
+
+
+async def test_runs_do_not_share_their_metadata() -> None:
+    first, second = await RunConfigs(plain, "/run").many(request(), {}, 2)
+    assert first["metadata"] is not second["metadata"]
+
+
+async def test_a_modifier_has_the_last_word_but_for_name_and_origin() -> None:
+    async def modify(config: dict[str, Any], given: Request) -> dict[str, Any]:
+        tags = ["from", given.headers["user-agent"]]
+        metadata = {"__langserve_endpoint": "x", "who": "ann"}
+        return {**config, "tags": tags, "metadata": metadata, "run_name": "x"}
+
+    configs = RunConfigs(plain, "/run", modifier=modify)
+    for config in [
+        await configs.one(request(), {}, "invoke"),
+        *await configs.many(request(), {}, 2),
+        *await configs.many(request(), [{}, {}], 2),
+    ]:
+        assert config["tags"] == ["from", "somebody"]
+        assert config["metadata"]["who"] == "ann"
+        assert config["metadata"]["__langserve_endpoint"] != "x"
+        assert config["run_name"] == "/run"

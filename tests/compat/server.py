@@ -1,0 +1,103 @@
+"""LangServe 0.3.3 beside us: an environment of its own, and both packages as servers.
+
+LangServe is run and never imported or read: requests go in, answers come out.
+"""
+
+import fcntl
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+
+from locktender.model.weights import cache_root
+
+TESTS = Path(__file__).parents[1]
+INSTALL_S = 600
+START_S = 60
+# The ground that both stand on must be the same, or the exchanges would compare that.
+SHARED = ("fastapi", "langchain-core", "orjson", "pydantic", "starlette", "uvicorn", "httpx")
+
+
+def langserve_python() -> Path:
+    """Return the interpreter of LangServe's environment, which is made when it is missing."""
+    versions = _shared_versions()
+    key = "-".join(version.split("==")[1] for version in versions)
+    folder = cache_root() / "compat" / f"langserve-0.3.3-{sys.version_info.minor}-{key}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "whole").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            venv.create(folder, with_pip=True)
+            _install(folder / "bin" / "python", versions)
+            (folder / "whole").touch()
+    return folder / "bin" / "python"
+
+
+@contextmanager
+def serving(python: Path | str, package: str, log: Path) -> Iterator[int]:
+    """Serve `compat.further_app` by `package` on loopback; give its port."""
+    port = _free_port()
+    environment = {
+        **os.environ,
+        "WIRE_PACKAGE": package,
+        "PYTHONPATH": str(TESTS),
+        "LANGSMITH_TRACING": "false",
+        "LANGCHAIN_TRACING_V2": "false",
+    }
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [python, "-m", "compat.further_app", str(port)],
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            _wait_until_ready(process, port, log)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(timeout=START_S)
+
+
+def _install(python: Path, versions: list[str]) -> None:
+    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    finished = subprocess.run(
+        [*command, "langserve[all]==0.3.3", *versions],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=INSTALL_S,
+    )
+    assert finished.returncode == 0, finished.stderr
+
+
+def _shared_versions() -> list[str]:
+    return [f"{name}=={version(name)}" for name in SHARED]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    transport = httpx.HTTPTransport(retries=10)
+    with httpx.Client(transport=transport, timeout=START_S) as client:
+        while process.poll() is None:
+            try:
+                client.get(f"http://127.0.0.1:{port}/config_schema").raise_for_status()
+            except httpx.ConnectError:
+                continue
+            return
+    raise AssertionError(log.read_text())
