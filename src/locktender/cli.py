@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from locktender.cli_models import models_app, pull_shown
+from locktender.cli_new import new_project
 from locktender.config import ModelTable, Settings, read_settings
 from locktender.core.errors import ConfigError
 from locktender.core.events import Observer
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(models_app, name="models")
+app.command("new")(new_project)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda
 
 from harness.app_server import Serve
 from locktender import add_routes
+from locktender.app.serialization import Serializer
 from locktender.core.errors import ContextTooLong, LocktenderError, QueueFull, UnknownModel
 from locktender.core.scope import OuterRequest, outer_request
 
@@ -321,3 +322,39 @@ async def test_a_stream_that_pinged_can_only_tell_a_refusal_as_an_event(
             rest = await response.text()
     assert response.status == 200
     assert '"code": "queue_full"' in rest
+
+
+async def test_a_run_behind_middleware_is_cancelled_too(
+    serve: Serve, client: aiohttp.ClientSession
+) -> None:
+    patient = Patient()
+    app = app_of(RunnableLambda(patient))
+
+    @app.middleware("http")
+    async def pass_on(request: Request, call_next: Any) -> Any:
+        return await call_next(request)
+
+    url = await serve(app)
+    with anyio.fail_after(20):
+        call = asyncio.ensure_future(client.post(f"{url}/run/invoke", json={"input": 1}))
+        await patient.has_begun.wait()
+        call.cancel()
+        await patient.is_cancelled.wait()
+
+
+async def test_a_user_s_serializer_writes_outputs_and_chunks(
+    serve: Serve, client: aiohttp.ClientSession
+) -> None:
+    class Counting(Serializer):
+        def dumps(self, obj: Any) -> bytes:
+            return b'{\n"n": %d}' % len(obj)
+
+        def loadd(self, obj: Any) -> Any:
+            return obj
+
+    runnable: RunnableLambda[Any, Any] = RunnableLambda(lambda value: {value})
+    url = await serve(app_of(runnable, serializer=Counting()))
+    async with client.post(f"{url}/run/invoke", json={"input": 1}) as response:
+        assert (await response.json())["output"] == {"n": 1}
+    async with client.post(f"{url}/run/stream", json={"input": 1}) as response:
+        assert 'event: data\r\ndata: {\r\ndata: "n": 1}\r\n\r\n' in await response.text()

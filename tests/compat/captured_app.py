@@ -179,7 +179,8 @@ class Plain(BaseModel):
 
 
 def plain(f: Plain) -> str:
-    inner = type(f["inner"]).__name__ if isinstance(f, dict) else "-"
+    value: Any = f  # a dict, when it comes over a route
+    inner = type(value["inner"]).__name__ if isinstance(value, dict) else "-"
     return f"{type(f).__name__}:{inner}"
 
 
@@ -222,6 +223,10 @@ class Valid(BaseModel):
         return value
 
 
+def one(_: Any) -> int:
+    return 1
+
+
 def opt(x: int | None) -> int | None:
     return x
 
@@ -237,7 +242,7 @@ def multiply(a: int, b: int) -> int:
     return a * b
 
 
-add_routes(app, RunnableLambda(lambda _: 1).with_types(input_type=Valid), path="/valid")
+add_routes(app, RunnableLambda(one).with_types(input_type=Valid), path="/valid")
 add_routes(
     app, ChatPromptTemplate.from_messages([("system", "s"), ("user", "{q}")]), path="/cprompt"
 )

@@ -158,12 +158,13 @@ def _captured() -> Iterator[Sent]:
     yield from _each("/model", "hi")
     yield from _each("/model", [["human", "hi"]])
     yield from _each("/model", [{"role": "user", "content": "hi"}])
-    for wish in (
+    templates: tuple[dict[str, Any], ...] = (
         {"configurable": {"template": "bye {name}"}},
         {"configurable": {"template": 5}},
         {"configurable": {}},
         {"tags": ["a"]},
-    ):
+    )
+    for wish in templates:
         yield from _each("/conf", {"name": "x"}, config=wish)
         yield from _each("/conf_no", {"name": "x"}, config=wish)
     yield from _each("/conf", {"who": "x"}, config={"configurable": {"template": "bye {who}"}})
@@ -227,14 +228,15 @@ def _configs() -> Iterator[Sent]:
     for path, wish in itertools.product(("/fields", "/fields_keys", "/keys", "/cfg"), wishes):
         yield from _each(path, 1, config=wish)
     for path in ("/fields", "/keys"):
-        for wish in (
+        pairs: tuple[list[Any], ...] = (
             [{}, {"tags": ["b"], "run_id": RUN_ID}],
             [{"configurable": {"a": "Z"}}, {}],
             [{"run_id": RUN_ID}, {"run_id": RUN_ID}],
             [{"tags": 5}, {}],
             [{}, None],
-        ):
-            yield post(f"{path}/batch", {"inputs": [1, 2], "config": wish})
+        )
+        for pair in pairs:
+            yield post(f"{path}/batch", {"inputs": [1, 2], "config": pair})
         yield post(f"{path}/batch", {"inputs": [1, 2, 3], "config": {"run_id": RUN_ID}})
         yield post(f"{path}/batch", {"inputs": [], "config": {"run_id": RUN_ID}})
     yield post("/keys/invoke", {"input": 1}, user_agent="somebody/1.0")

@@ -50,7 +50,7 @@ async def count(inputs: AsyncIterator[int]) -> AsyncIterator[dict[str, int]]:
 async def mixed(inputs: AsyncIterator[int]) -> AsyncIterator[Any]:
     async for x in inputs:
         yield x
-        yield [HumanMessage("x"), AIMessageChunk("y", id="1")]
+        yield [HumanMessage("x"), AIMessageChunk(content="y", id="1")]
         yield {1, 2}
         yield 4
 
@@ -70,7 +70,8 @@ class Shown(RunnableSerializable[int, Any]):
         def show(x: int, config: RunnableConfig) -> Any:
             return {"a": self.a, "b": self.b, "config": show_config(x, config)}
 
-        return self._call_with_config(show, input, config)
+        call: Any = self._call_with_config  # it takes this form, which its type does not say
+        return call(show, input, config)
 
 
 shown = Shown().configurable_fields(
@@ -201,7 +202,7 @@ VALUES: dict[str, Any] = {
     "list": [1, 2],
     "calls": [AIMessage("x", tool_calls=[{"name": "f", "args": {}, "id": "1"}])],
     "message": HumanMessage("x"),
-    "chunk": AIMessageChunk("x", id="1"),
+    "chunk": AIMessageChunk(content="x", id="1"),
     "iso": "2020-01-01T00:00:00Z",
 }
 OUTPUTS: dict[str, Any] = {

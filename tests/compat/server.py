@@ -55,7 +55,7 @@ def serving(python: Path | str, package: str, log: Path) -> Iterator[int]:
     }
     with log.open("w") as output:
         process = subprocess.Popen(
-            [python, "-m", "compat.further_app", str(port)],
+            [str(python), "-m", "compat.further_app", str(port)],
             env=environment,
             stdout=output,
             stderr=output,
@@ -69,7 +69,7 @@ def serving(python: Path | str, package: str, log: Path) -> Iterator[int]:
 
 
 def _install(python: Path, versions: list[str]) -> None:
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     finished = subprocess.run(
         [*command, "langserve[all]==0.3.3", *versions],
         capture_output=True,

@@ -41,14 +41,12 @@ def serving(
     """Serve the project's chain with the real model; whatever is left of it ends with the test."""
     locktender = str(Path(sys.executable).with_name("locktender"))
     arguments = ("serve", "app.py:chain", "--model", "smollm2", "--port", "0", "--model-port", "0")
-    with (
-        subprocess.Popen(
-            [locktender, *arguments, "--log", "events.jsonl"],
-            cwd=project,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process,
-    ):
+    with subprocess.Popen(
+        [locktender, *arguments, "--log", "events.jsonl"],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
         yield process
         process.kill()
 
@@ -67,7 +65,16 @@ def test_the_readme_has_the_projects_name_and_the_image_a_name_it_may_have(proje
 
 def test_no_placeholder_is_left(project: Path) -> None:
     texts = [path.read_text() for path in project.iterdir()]
-    assert not [text for text in texts if "_NAME" in text.replace("CONTAINER_NAME", "")]
+    assert not [text for text in texts if "_NAME" in text]
+
+
+def test_an_image_is_given_each_file_that_it_copies_and_no_other(project: Path) -> None:
+    lines = (project / "Dockerfile").read_text().splitlines()
+    copied = {name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]}
+    ignored = (project / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored
+    assert copied == {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    assert copied < FILES
 
 
 def test_its_settings_are_the_defaults_spelt_out(project: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "locktender"
+TEMPLATE = PACKAGE / "deploy" / "template"  # files of a user's project, not modules of ours
 TEXT_FOLDERS = (".ci", "benchmarks", "checks", "docs", "scripts", "src", "tests")
 TEXT_SUFFIXES = {"", ".cfg", ".json", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 
@@ -24,6 +25,7 @@ def modules() -> Mapping[str, ast.Module]:
     return {
         _dotted(path): ast.parse(path.read_text(encoding="utf-8"))
         for path in sorted(PACKAGE.rglob("*.py"))
+        if TEMPLATE not in path.parents
     }
 
 

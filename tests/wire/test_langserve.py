@@ -8,11 +8,11 @@ from locktender.wire.langserve import (
     END_FRAME,
     Unprocessable,
     batch_answer,
-    data_frame,
+    chunk_frame,
     error_details,
     error_frame,
     invoke_answer,
-    metadata_frame,
+    metachunk_frame,
     parse_batch,
     parse_invoke,
 )
@@ -115,8 +115,8 @@ def test_an_answer_names_its_run() -> None:
 
 
 def test_frames_are_langserve_s_to_the_byte() -> None:
-    assert metadata_frame("r") == b'event: metadata\r\ndata: {"run_id": "r"}\r\n\r\n'
-    assert data_frame(b'{"a":1}') == b'event: data\r\ndata: {"a":1}\r\n\r\n'
+    assert metachunk_frame("r") == b'event: metadata\r\ndata: {"run_id": "r"}\r\n\r\n'
+    assert chunk_frame(b'{"a":1}') == b'event: data\r\ndata: {"a":1}\r\n\r\n'
     assert END_FRAME == b"event: end\r\n\r\n"
     assert error_frame(langserve_problem(ValueError())) == (
         b'event: error\r\ndata: {"status_code": 500, "message": "Internal Server Error"}\r\n\r\n'
@@ -133,5 +133,5 @@ def test_an_error_of_ours_has_its_code_in_its_frame() -> None:
 
 
 def test_a_chunk_with_line_breaks_arrives_whole() -> None:
-    (event,) = SseDecoder().feed(data_frame(b'{\n "a": 1\n}'))
+    (event,) = SseDecoder().feed(chunk_frame(b'{\n "a": 1\n}'))
     assert (event.event, json.loads(event.data)) == ("data", {"a": 1})

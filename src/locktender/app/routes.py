@@ -5,7 +5,6 @@ of exceptions and routers of the user's app do for them what they do for any oth
 The public `add_routes`, with all its parameters, is `deploy.routes`.
 """
 
-import re
 from collections.abc import Collection, Sequence
 
 from fastapi import APIRouter, FastAPI
@@ -35,14 +34,14 @@ def add_endpoint(
     dependencies: Sequence[Depends] = (),
 ) -> None:
     """Add a route below `path` for each of `names`."""
-    title = re.sub(r"\W", "_", path.strip("/"))
+    title = path.strip("/")  # FastAPI makes the operation's id of it
     for name in sorted(names, key=list(_METHODS).index):
         app.add_api_route(
             f"{path}/{name}",
             getattr(endpoint, name),
             methods=[_METHODS[name]],
             name=f"{title} {name}".strip(),
-            tags=[path.strip("/")] if path else None,
+            tags=[title] if title else None,
             dependencies=list(dependencies),
             response_model=None,
         )

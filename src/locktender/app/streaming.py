@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from locktender.app.cancellation import Stay
 from locktender.core.scope import OuterRequest
-from locktender.wire.langserve import END_FRAME, data_frame, error_frame, metadata_frame
+from locktender.wire.langserve import END_FRAME, chunk_frame, error_frame, metachunk_frame
 from locktender.wire.problem import Problem, find_ours, langserve_problem
 from locktender.wire.sse import encode_comment
 
@@ -60,19 +60,21 @@ class StreamAnswer(Response):
         async with contextlib.aclosing(_Wire(send, self._stream.ping_s)) as wire:
             try:
                 async with Stay(receive, self._outer):
-                    await self._send_all(wire)
+                    # A task of its own: each chunk wakes it up, and would otherwise come through
+                    # all the frames of the server and its middleware.
+                    await asyncio.create_task(self._send_all(wire))
             except Exception as error:  # noqa: BLE001 - the boundary: every fault is answered
                 await _tell(wire, error, self._outer)
 
     async def _send_all(self, wire: "_Wire") -> None:
         stream = self._stream
-        write, head = stream.write, metadata_frame(stream.run_id)
+        write, head = stream.write, metachunk_frame(stream.run_id)
         # LangChain says AsyncIterator and gives generators, which are to be closed in time.
         generator = cast("AsyncGenerator[Any, None]", stream.chunks)
         async with aclosing(generator) as chunks:
             async for chunk in chunks:
                 try:
-                    frame = data_frame(write(chunk))
+                    frame = chunk_frame(write(chunk))
                 except Exception:
                     # LangServe has named the run before it finds that a chunk cannot be sent.
                     await wire.send(head)
@@ -135,12 +137,13 @@ class _Wire:
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
     def _tick(self) -> None:
-        silent_s = self._loop.time() - self._sent_at
-        is_due = silent_s >= self._ping_s and not self._is_sending
-        if is_due:
-            self._ping = self._loop.create_task(self._send_ping())
-        pause_s = self._ping_s if is_due or self._is_sending else self._ping_s - silent_s
-        self._timer = self._loop.call_later(pause_s, self._tick)
+        left_s = self._sent_at + self._ping_s - self._loop.time()
+        if left_s <= 0:
+            left_s = self._ping_s
+            # A caller that does not read is in no need of something to read.
+            if not self._is_sending and self._ping is None:
+                self._ping = self._loop.create_task(self._send_ping())
+        self._timer = self._loop.call_later(left_s, self._tick)
 
     async def _send_ping(self) -> None:
         if not self.has_begun:

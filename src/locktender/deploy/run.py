@@ -29,6 +29,7 @@ __all__ = ["AppPlan", "run_app", "run_models"]
 
 # Where the workers of an app find the model layer; `ChatLocktender` reads it.
 BASE_URL = "LOCKTENDER_BASE_URL"
+_LOOPBACK = "127.0.0.1"
 _BACKLOG = 1024  # connections that wait in the kernel for a worker
 
 
@@ -71,7 +72,7 @@ async def run_models(
 
     Raises: ConfigError.
     """
-    async with _served(chosen, settings, observers) as running:
+    async with _served(chosen, settings, observers, host=settings.host) as running:
         stop = Stop()
         names = ", ".join(running.models.served)
         async with _shown(running, f"[bold]locktender[/] serves {names} at {running.url}", console):
@@ -94,7 +95,8 @@ async def run_app(
     with listen(settings.host, settings.port) as listener:
         listener.listen(_BACKLOG)
         url = _url(listener)
-        async with _served(chosen, settings, observers) as running:
+        # Its only callers are the workers; the app's host may be open to others.
+        async with _served(chosen, settings, observers, host=_LOOPBACK) as running:
             stop = Stop()
             environment = {BASE_URL: running.url} if chosen else {}
             crew = Crew(
@@ -118,13 +120,17 @@ async def run_app(
 
 @asynccontextmanager
 async def _served(
-    chosen: Sequence[ModelSettings], settings: Settings, observers: Sequence[Observer]
+    chosen: Sequence[ModelSettings],
+    settings: Settings,
+    observers: Sequence[Observer],
+    *,
+    host: str,
 ) -> AsyncIterator[_Running]:
     tally = Tally()
     observer = tell_all(tally, *observers)
     async with model_layer(chosen, settings, observer, cache=cache_root()) as models:
         # Without models there is nothing to find at the port that users know.
-        listener = listen(settings.host, settings.model_port if chosen else 0)
+        listener = listen(host, settings.model_port if chosen else 0)
         server = ModelServer(models, observer, drain_s=settings.drain_s)
         serving = asyncio.create_task(server.serve(listener))
         try:

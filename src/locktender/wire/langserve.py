@@ -26,11 +26,11 @@ __all__ = [
     "InvokeRequestShallowValidator",
     "Unprocessable",
     "batch_answer",
-    "data_frame",
+    "chunk_frame",
     "error_details",
     "error_frame",
     "invoke_answer",
-    "metadata_frame",
+    "metachunk_frame",
     "parse_batch",
     "parse_invoke",
 ]
@@ -136,12 +136,12 @@ def batch_answer(outputs: Sequence[bytes], run_ids: Sequence[str]) -> bytes:
     )
 
 
-def metadata_frame(run_id: str) -> bytes:
+def metachunk_frame(run_id: str) -> bytes:
     """Return the event that names the run; it goes before the first chunk."""
     return f'event: metadata\r\ndata: {{"run_id": "{run_id}"}}\r\n\r\n'.encode()
 
 
-def data_frame(chunk: bytes) -> bytes:
+def chunk_frame(chunk: bytes) -> bytes:
     """Return the event of one chunk, which is JSON."""
     if b"\n" in chunk or b"\r" in chunk:  # a serializer of the user's may indent
         return encode_event(chunk.decode(), event="data", line_end=_LINE_END)
