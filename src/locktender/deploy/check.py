@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import aiohttp
 import orjson
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -59,18 +60,26 @@ class _Verdict:
 
 async def check(url: str, console: Console) -> int:
     """Check the chain at `url` and print a table; return 0 if every answer was right, or else 1."""
+    try:
+        verdicts = await _verdicts(url, console)
+    except (aiohttp.ClientError, PeerError, TimeoutError) as error:
+        console.print(f"[red]A caller alone was not answered:[/] {escape(str(error))}")
+        return 1
+    console.print(_table(verdicts))
+    return 0 if all(verdict.n_right == len(QUESTIONS) for verdict in verdicts) else 1
+
+
+async def _verdicts(url: str, console: Console) -> list[_Verdict]:
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     async with aiohttp.ClientSession(timeout=timeout) as client:
         alone: dict[str, str] = {}
         numbers = range(len(QUESTIONS))
         for number in track(numbers, "each caller alone", console=console, transient=True):
             alone |= await _invoke(client, url, number)
-        verdicts = [
+        return [
             await _judge(route, ask, client, url, alone)
             for route, ask in (("/invoke", _invoke), ("/batch", _batch), ("/stream", _stream))
         ]
-    console.print(_table(verdicts))
-    return 0 if all(verdict.n_right == len(QUESTIONS) for verdict in verdicts) else 1
 
 
 async def _judge(
@@ -125,7 +134,7 @@ def _table(verdicts: Sequence[_Verdict]) -> Table:
     for verdict in verdicts:
         is_good = verdict.n_right == len(QUESTIONS)
         right = f"[{'green' if is_good else 'red'}]{verdict.n_right} of {len(QUESTIONS)}[/]"
-        errors = "; ".join(sorted(set(verdict.errors))) or "none"
+        errors = escape("; ".join(sorted(set(verdict.errors)))) or "none"
         took = f"{verdict.took_s:.1f}"
         table.add_row(verdict.route, str(len(QUESTIONS)), right, errors, took)
     return table

@@ -111,11 +111,13 @@ async def run_app(
             asked = asyncio.create_task(stop.wait_asked())
             async with _shown(running, plan.greeting(url, running.url), console):
                 await _first(running.serving, working, errand, asked)
-                await crew.stop()
+                await _dismiss(crew, stop)
                 await running.drain(stop)
             for service in (working, running.serving):
                 await service
-    return (errand.result() or 0) if errand.done() else 0
+    if plan.errand is None:
+        return 0
+    return (errand.result() or 0) if errand.done() else 1
 
 
 @asynccontextmanager
@@ -148,6 +150,17 @@ async def _shown(running: _Running, greeting: str, console: Console) -> AsyncIte
     finally:
         showing.cancel()
         await asyncio.wait([showing])
+
+
+async def _dismiss(crew: Crew, stop: Stop) -> None:
+    """Have the workers finish what they have, unless a second signal says not to."""
+    stopping = asyncio.create_task(crew.stop())
+    hurried = asyncio.create_task(stop.wait_hurried())
+    await _first(stopping, hurried)
+    hurried.cancel()
+    if not stopping.done():
+        await crew.stop(hurry=True)
+    await stopping
 
 
 async def _first(*tasks: asyncio.Task[Any]) -> None:

@@ -34,7 +34,10 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"locktender: {error.message}\n")
         return CONFIG_EXIT
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=int(drain_s)
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=max(1, round(drain_s)),
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(uvicorn.Server(config).serve(sockets=[socket.socket(fileno=descriptor)]))
