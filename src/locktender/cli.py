@@ -135,8 +135,10 @@ def serve_demo(
     check: Annotated[
         bool, typer.Option("--check", help="Prove that concurrent answers are right, and end.")
     ] = False,
-    workers: Annotated[int, typer.Option(help="App processes; they share the gate.")] = 1,
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="App processes; they share the gate.")
+    ] = 1,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
 ) -> None:
     """Serve a chain on a real local model, to be tried by many callers at once."""
     # No file is read: the demo is the same wherever it is started.

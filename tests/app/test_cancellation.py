@@ -1,6 +1,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -122,3 +123,27 @@ async def test_a_block_that_is_over_is_not_cancelled_by_a_caller_that_leaves_the
     for _ in range(5):
         await anyio.lowlevel.checkpoint()
     assert not stay.has_left
+
+
+async def test_a_middleware_that_repeats_the_body_neither_ends_nor_holds_the_run() -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    with anyio.fail_after(10):
+        async with Stay(receive, OuterRequest("o")) as stay:
+            for _ in range(5):
+                await anyio.lowlevel.checkpoint()
+    assert not stay.has_left
+
+
+async def test_a_block_that_swallows_its_cancellation_is_late_all_the_same() -> None:
+    outer = OuterRequest("o", deadline_at=time.monotonic() + 0.01)
+
+    async def swallow() -> None:
+        async with Stay(caller(asyncio.Event()), outer):
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    with anyio.fail_after(10), pytest.raises(DeadlineExceeded):
+        await swallow()
+    assert outer.cancel.is_set

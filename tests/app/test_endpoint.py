@@ -1,6 +1,7 @@
 """Runs behind a route, over a real socket: what ends them, and what their callers are told."""
 
 import asyncio
+import io
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -163,23 +164,35 @@ async def test_each_request_has_an_id_of_its_own_and_leaves_nothing_behind(
     assert outer_request.get() is None
 
 
-async def test_when_one_run_of_a_batch_fails_the_calls_of_the_others_are_told_to_end(
+async def test_when_one_run_of_a_batch_fails_nothing_runs_on_after_the_answer(
     serve: Serve, client: aiohttp.ClientSession
 ) -> None:
-    seen: list[OuterRequest | None] = []
+    ended: list[int] = []
 
     async def fail_at_two(value: int) -> int:
-        seen.append(outer_request.get())
         if value == 2:
             message = "secret detail"
             raise ValueError(message)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        ended.append(value)
         return value
 
     url = await serve(app_of(RunnableLambda(fail_at_two)))
     async with client.post(f"{url}/run/batch", json={"inputs": [1, 2]}) as response:
         assert (response.status, await response.json()) == (500, FAILED)
-    assert seen[0]
-    assert seen[0].cancel.is_set
+    assert ended == [1]
+
+
+async def test_a_body_or_a_batch_beyond_its_bound_is_refused(
+    serve: Serve, client: aiohttp.ClientSession
+) -> None:
+    url = await serve(app_of(RunnableLambda(lambda value: value)))
+    async with client.post(f"{url}/run/batch", json={"inputs": [1] * 1001}) as response:
+        told = {"detail": "A batch may have 1000 inputs, not 1001."}
+        assert (response.status, await response.json()) == (422, told)
+    async with client.post(f"{url}/run/invoke", data=io.BytesIO(b"1" * 32_000_001)) as response:
+        assert response.status == 413
 
 
 def refuse_directly(_: int) -> int:

@@ -31,7 +31,7 @@ async def test_a_deadline_that_passes_is_a_504(start_service: Starter) -> None:
     url, service = start_service.serve(CHAINS, {"options": {"tokens_per_s": 10}})
     await service.until(lambda status: status["ready"])
     header = {"X-Request-Timeout-Seconds": "0.5"}
-    for route in ("chain", "agent", "thread"):
+    for route in ("chain", "agent", "thread", "model"):
         given = "repeat 400: on" if route != "chain" else {"text": "repeat 400: on"}
         status, _, body = await _post(
             service, f"{url}/{route}/invoke", {"input": given}, headers=header

@@ -27,7 +27,7 @@ class Stay:
     1. Within the block `outer_request` is the caller's request.
     2. When the caller leaves, the block is cancelled and ends in silence; `has_left` is true.
     3. When the deadline passes, the block is cancelled and DeadlineExceeded is raised.
-    4. Unless the block ends well, the request's CancelToken is set.
+    4. Unless the block ends well and in time, the request's CancelToken is set.
     5. A cancellation from elsewhere goes through.
     """
 
@@ -67,13 +67,12 @@ class Stay:
         if self._timer is not None:
             self._timer.cancel()
         outer_request.reset(self._token)
-        if kind is None and not self.has_left:
-            return False
-        self._outer.cancel.set()
-        if not (self.has_left or self._has_expired):
-            return False
-        is_ours_alone = self._task.uncancel() <= self._n_cancelled_before
-        return self._conclude(error, is_ours_alone=is_ours_alone)
+        if self.has_left or self._has_expired:
+            is_ours_alone = self._task.uncancel() <= self._n_cancelled_before
+            return self._conclude(error, is_ours_alone=is_ours_alone)
+        if kind is not None:
+            self._outer.cancel.set()
+        return False
 
     def _conclude(self, error: BaseException | None, *, is_ours_alone: bool) -> bool:
         if isinstance(error, asyncio.CancelledError) and not is_ours_alone:
@@ -81,17 +80,19 @@ class Stay:
         if self.has_left:
             # What a run says when it is cut off concerns nobody who is still there.
             return error is None or isinstance(error, Exception | asyncio.CancelledError)
-        if isinstance(error, asyncio.CancelledError):
+        if error is None or isinstance(error, asyncio.CancelledError):
             message = "The request's time limit passed before its answer was complete."
             raise DeadlineExceeded(message) from error
         return False
 
-    def _leave(self, watch: asyncio.Future[None]) -> None:
+    def _leave(self, watch: asyncio.Future[bool]) -> None:
         if self._is_over or watch.cancelled():
             return
-        # A broken `receive` is a connection from which nobody will hear again.
-        watch.exception()
-        self._stop("has_left")
+        # A connection that breaks is a caller that has left; any other fault, of a middleware say,
+        # tells nothing of the caller, who may be waiting all the same.
+        error = watch.exception()
+        if isinstance(error, OSError) or (error is None and watch.result()):
+            self._stop("has_left")
 
     def _expire(self) -> None:
         if not self._is_over:
@@ -105,6 +106,10 @@ class Stay:
         self._task.cancel()
 
 
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+async def _until_gone(receive: Receive) -> bool:
+    """Return whether the caller has gone; False for a `receive` that will never say so.
+
+    The body has been read, so only a middleware that repeats it to whoever asks gives it again.
+    """
+    message = await receive()
+    return bool(message["type"] == "http.disconnect")

@@ -68,6 +68,9 @@ class ChatLocktender(BaseChatModel):
         if not base_url.startswith(("http://", "https://")):
             message = "must begin with http:// or https://"
             raise ValueError(message)
+        if "@" in base_url:
+            message = "must hold no user name or password: it goes into logs; use `api_key`"
+            raise ValueError(message)
         return base_url
 
     @field_validator("tenant")

@@ -8,6 +8,7 @@ here: the gate is the queue.  Above it, `chat_model` turns pieces into LangChain
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -24,6 +25,8 @@ from locktender.wire.header import OUTER, REQUEST_ID, TENANT, TIMEOUT, TRACE_PAR
 from locktender.wire.openai_answer import Answer, ChunkReader, parse_completion, parse_error
 
 __all__ = ["Call", "cancelled_with", "complete", "stream"]
+
+_log = logging.getLogger(__name__)
 
 # The service ends a call at its deadline and says so; this is for one that has lost its way.
 _GRACE_S = 5.0
@@ -171,7 +174,7 @@ async def _answering(call: Call, *, is_stream: bool) -> AsyncIterator[aiohttp.Cl
         limit_s = call.limit_s()
         try:
             async with (
-                asyncio.timeout(None if limit_s is None else limit_s + _GRACE_S),
+                asyncio.timeout((_MAX_TIMEOUT_S if limit_s is None else limit_s) + _GRACE_S),
                 session.http.post(**_posted(call, limit_s, is_stream=is_stream)) as response,
             ):
                 if response.status != 200:  # noqa: PLR2004 - nothing else is an answer
@@ -179,10 +182,9 @@ async def _answering(call: Call, *, is_stream: bool) -> AsyncIterator[aiohttp.Cl
                     raise parse_error(response.status, body, response.headers.get("Retry-After"))
                 yield response
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            message = (
-                f"No model service answers at {call.base_url}; "
-                f"start it with `locktender model {call.model}`."
-            )
+            # Not where it is looked for: the sentence may reach callers of the chain's route.
+            _log.warning("no model service answers at %s", call.base_url)
+            message = f"No model service answers; start it with `locktender model {call.model}`."
             raise NoReplicaReady(message) from error
         except aiohttp.ClientError as error:  # Before TimeoutError, which some of them are too.
             message = "The connection to the model service broke before the answer was complete."
@@ -245,7 +247,9 @@ def cancelled_with(outer: OuterRequest | None, task: asyncio.Task[Any] | None) -
     is_over = False
 
     def cancel() -> None:
-        if not is_over:
+        # Whoever set the token may have cancelled this very task as well; once is enough, and
+        # twice would look like somebody else's cancellation.
+        if not is_over and not task.cancelling():
             task.cancel()
 
     def tell() -> None:

@@ -9,6 +9,7 @@ Above it, `routes` puts the methods on an app.
 
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from locktender.app.body import read_body
 from locktender.app.caller import outer_request_of
 from locktender.app.cancellation import Stay
 from locktender.app.input import InputReader
@@ -28,6 +30,8 @@ from locktender.app.output import OutputWriter
 from locktender.app.run_config import PerRequestConfigModifier, RunConfigs
 from locktender.app.serialization import Serializer, WellKnownSerializer
 from locktender.app.streaming import ChunkStream, StreamAnswer
+from locktender.core.errors import EngineError, NoReplicaReady, PeerError, UnknownModel
+from locktender.core.scope import OuterRequest
 from locktender.wire.langserve import (
     Unprocessable,
     batch_answer,
@@ -40,6 +44,8 @@ from locktender.wire.problem import find_ours, langserve_problem
 __all__ = ["Endpoint", "EndpointSettings"]
 
 _log = logging.getLogger(__name__)
+# Errors whose cause the operator, or the chain's author, must look for.
+_NOT_THE_CALLERS = (EngineError, NoReplicaReady, PeerError, UnknownModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,9 @@ class EndpointSettings:
     modifier: PerRequestConfigModifier | None = None
     serializer: Serializer = field(default_factory=WellKnownSerializer)
     ping_s: float = 15.0  # LangServe's; proxies give up after a minute or so of silence
+    max_body_bytes: int = 32_000_000  # files come as base64
+    max_inputs: int = 1000  # of one batch; each is validated before anything else is served
+    body_timeout_s: float = 60.0  # for the whole body to arrive
 
 
 class Endpoint:
@@ -62,7 +71,7 @@ class Endpoint:
         self._configs = RunConfigs(runnable, run_name, settings.config_keys, settings.modifier)
         self._inputs = InputReader(runnable)
         self._outputs = OutputWriter(runnable, settings.serializer)
-        self._ping_s = settings.ping_s
+        self._settings = settings
 
     async def invoke(self, request: Request) -> Response:
         """Run once and answer with the output."""
@@ -90,7 +99,7 @@ class Endpoint:
 
     async def _invoke(self, request: Request) -> Response:
         outer = outer_request_of(request.scope["headers"])
-        body = parse_invoke(await request.body())
+        body = parse_invoke(await self._body(request, outer))
         config = await self._configs.one(request, body.config, "invoke")
         value = self._inputs.read(body.input, config)
         async with Stay(request.receive, outer) as stay:
@@ -101,31 +110,50 @@ class Endpoint:
 
     async def _batch(self, request: Request) -> Response:
         outer = outer_request_of(request.scope["headers"])
-        body = parse_batch(await request.body())
+        body = parse_batch(await self._body(request, outer))
+        if len(body.inputs) > self._settings.max_inputs:
+            message = (
+                f"A batch may have {self._settings.max_inputs} inputs, not {len(body.inputs)}."
+            )
+            raise Unprocessable(message)
         configs = await self._configs.many(request, body.config, len(body.inputs))
         values = [
             self._inputs.read(value, config, "inputs", n)
             for n, (value, config) in enumerate(zip(body.inputs, configs, strict=True))
         ]
         async with Stay(request.receive, outer) as stay:
-            outputs = await self._runnable.abatch(values, configs)
+            # With exceptions among the outputs: LangChain leaves the others running when one is
+            # raised, and nothing is to run on after the answer.
+            outputs = await self._runnable.abatch(values, configs, return_exceptions=True)
         if stay.has_left:
             return Response()
+        for output in outputs:
+            if isinstance(output, Exception):
+                raise output
         run_ids = [str(config["run_id"]) for config in configs]
         return _json(batch_answer([self._outputs.write(output) for output in outputs], run_ids))
 
     async def _stream(self, request: Request) -> Response:
         outer = outer_request_of(request.scope["headers"])
-        body = parse_invoke(await request.body())
+        body = parse_invoke(await self._body(request, outer))
         config = await self._configs.one(request, body.config, "stream")
         value = self._inputs.read(body.input, config)
         stream = ChunkStream(
             chunks=self._runnable.astream(value, config),
             run_id=str(config["run_id"]),
             write=self._outputs.chunk,
-            ping_s=self._ping_s,
+            ping_s=self._settings.ping_s,
         )
         return StreamAnswer(stream, outer)
+
+    async def _body(self, request: Request, outer: OuterRequest) -> bytes:
+        remaining_s = outer.remaining_s(time.monotonic())
+        timeout_s = self._settings.body_timeout_s
+        return await read_body(
+            request,
+            max_bytes=self._settings.max_body_bytes,
+            timeout_s=timeout_s if remaining_s is None else min(timeout_s, remaining_s),
+        )
 
     async def _input_schema(self, _request: Request) -> Response:
         return _json(self._input_json)
@@ -161,8 +189,11 @@ async def _answered(request: Request, answer: Callable[[Request], Awaitable[Resp
     except Exception as error:
         if _is_handled_elsewhere(request, error):
             raise
-        if find_ours(error) is None:
+        ours = find_ours(error)
+        if ours is None:
             _log.exception("%s failed", request.url.path)
+        elif isinstance(ours, _NOT_THE_CALLERS):
+            _log.warning("%s failed: %s", request.url.path, ours.message, exc_info=ours.__cause__)
         problem = langserve_problem(error)
         return Response(problem.body, problem.status, headers=dict(problem.headers))
 

@@ -20,7 +20,7 @@ CONFIG_EXIT = 2  # of a worker whose app cannot be served as it is; a new one wo
 
 _PAUSE_S = 0.5  # before a worker that ended is replaced
 _MAX_EARLY_ENDS = 5  # in a row, of workers that lived less than `_STABLE_S`
-_STABLE_S = 10.0
+_STABLE_S = 60.0
 _KILL_S = 2.0  # beyond the drain, for a worker to end
 
 
@@ -59,6 +59,7 @@ class Crew:
     async def stop(self, *, hurry: bool = False) -> None:
         """End the workers: they finish what they have, for `drain_s` at most, unless hurried."""
         self._is_stopping = True
+        self._listener.close()  # Who comes now is told so, instead of waiting for nobody.
         processes = list(self._processes)
         for process in processes:
             _send(process, signal.SIGKILL if hurry else signal.SIGTERM)
@@ -77,6 +78,8 @@ class Crew:
             started_at = loop.time()
             process = await self._spawn()
             self._processes.add(process)
+            if self._is_stopping:  # It was being started when the others were told.
+                _send(process, signal.SIGTERM)
             code = await process.wait()
             self._processes.discard(process)
             if self._is_stopping:
@@ -95,6 +98,7 @@ class Crew:
             *(str(descriptor), self._target, str(self._drain_s)),
             stdin=asyncio.subprocess.PIPE,  # its end tells the worker that we are gone
             pass_fds=[descriptor],
+            start_new_session=True,  # Ctrl-C is the parent's to handle, which says in what order
             env=self._environment,
         )
 

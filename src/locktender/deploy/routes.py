@@ -54,11 +54,14 @@ def add_routes(  # noqa: PLR0913 - each is a parameter that LangServe's users pa
     astream_events_version: Literal["v1", "v2"] = "v2",
     serializer: Serializer | None = None,
     ping_s: float = 15.0,
+    max_body_bytes: int = 32_000_000,
+    max_inputs: int = 1000,
 ) -> None:
     """Serve `runnable` below `path`: invoke, batch, stream, and the three schemas.
 
-    The parameters are LangServe's, and mean the same; `ping_s` is ours: the seconds of silence
-    after which a stream sends a comment.
+    The parameters are LangServe's, and mean the same, but for the last three, which are ours:
+    `ping_s`, the seconds of silence after which a stream sends a comment; `max_body_bytes`, beyond
+    which a body is refused (413); `max_inputs`, beyond which a batch is (422).
 
     Raises: TypeError for what is no runnable; ValueError for a path, a key or an endpoint that
     cannot be; ConfigError for a parameter that is not supported yet.
@@ -77,7 +80,12 @@ def add_routes(  # noqa: PLR0913 - each is a parameter that LangServe's users pa
     if "run_name" in config_keys:
         raise ValueError("`run_name` cannot be among the `config_keys`: the path names the run.")
     settings = EndpointSettings(
-        config_keys, per_req_config_modifier, serializer or WellKnownSerializer(), ping_s
+        config_keys,
+        per_req_config_modifier,
+        serializer or WellKnownSerializer(),
+        ping_s,
+        max_body_bytes=max_body_bytes,
+        max_inputs=max_inputs,
     )
     prefix = app.prefix if isinstance(app, APIRouter) else ""
     endpoint = Endpoint(_typed(runnable, input_type, output_type), prefix + path, settings)

@@ -7,6 +7,7 @@ under its own name.
 import importlib
 import importlib.util
 import sys
+from inspect import iscoroutinefunction
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,7 +41,7 @@ def load_app(target: str) -> Any:
         app = FastAPI(title=name)
         add_routes(app, found, path=f"/{name}")
         return app
-    if callable(found):
+    if iscoroutinefunction(found) or iscoroutinefunction(getattr(found, "__call__", None)):  # noqa: B004 - whether it is asynchronous, too
         return found
     message = f"{target!r} is a {type(found).__name__}, neither an ASGI app nor a runnable."
     raise ConfigError(message)

@@ -30,5 +30,6 @@ def _call_in_a_thread(text: str) -> str:
 
 app = FastAPI()
 add_routes(app, chain, path="/chain")
+add_routes(app, model, path="/model")
 add_routes(app, RunnableLambda(_call_three_times), path="/agent")
 add_routes(app, RunnableLambda(_call_in_a_thread), path="/thread")
