@@ -26,7 +26,7 @@ async def berth() -> Berth:
 
 def visit_of(sequence: int, *, max_wait_s: float = 60.0) -> Visit:
     loop = asyncio.get_running_loop()
-    turn: asyncio.Future[Run] = loop.create_future()
+    turn: asyncio.Future[Run | None] = loop.create_future()
     now = loop.time()
     ticket = Ticket(sequence, 20, leave_at=now + max_wait_s)
     return Visit(request_for("a"), None, now, now + 60.0, Permit(20), ticket, turn)

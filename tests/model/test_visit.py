@@ -27,7 +27,7 @@ from locktender.model.visit import Visit, outcome_of
 @pytest.fixture
 async def visit() -> Visit:
     """Give a visit that came at 100 and may last until 160."""
-    turn: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
+    turn: asyncio.Future[Run | None] = asyncio.get_running_loop().create_future()
     request = GenerationRequest("r1", "m", TextInput("a"), max_tokens=10)
     ticket = Ticket(7, 20, leave_at=110.0)
     return Visit(request, "theirs", 100.0, 160.0, Permit(20), ticket, turn)
@@ -90,7 +90,7 @@ async def test_back_in_line_a_visit_has_its_place_all_its_time_and_nothing_of_th
 ) -> None:
     visit.waited_s = 1.0
     visit.note(Delta("one", 1, 5), 101.0)
-    turn: asyncio.Future[Run] = visit.turn.get_loop().create_future()
+    turn: asyncio.Future[Run | None] = visit.turn.get_loop().create_future()
     visit.return_to_line(turn)
     assert visit.ticket == Ticket(7, 20, leave_at=160.0, is_suspect=True)
     assert visit.turn is turn

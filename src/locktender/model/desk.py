@@ -53,6 +53,10 @@ class DeskRun:
         self._is_over = output.finish_reason is not None
         return output
 
+    def fail(self, error: LocktenderError) -> None:
+        self.feed(error)
+        self._desk.drop(self._key)
+
     async def aclose(self) -> None:
         self._is_over = True
         self._desk.drop(self._key)

@@ -139,7 +139,7 @@ class Dispatcher:
         # A later call of a request that was let in waits for as long as that request may take.
         leave_at = deadline if is_inner else min(deadline, now + self._settings.max_wait_s)
         ticket = Ticket(next(self._sequences), tokens, leave_at, is_suspect)
-        turn: asyncio.Future[Run] = loop.create_future()
+        turn: asyncio.Future[Run | None] = loop.create_future()
         return Visit(request, scope.caller_id, now, deadline, permit, ticket, turn)
 
     def _leave(self, visit: Visit, error: LocktenderError | None) -> None:
@@ -153,56 +153,50 @@ class Dispatcher:
 
     async def _deltas(self, visit: Visit) -> AsyncGenerator[Delta, None]:
         """Give the answer, trying again for as long as nothing of it has been given."""
+        loop = asyncio.get_running_loop()
         while True:
+            run = await self._turn(visit)
+            # One timer for the whole answer: a time limit around each piece would cost more.
+            timer = loop.call_at(visit.deadline, _expire, run, visit)
             try:
-                async with aclosing(self._attempt(visit)) as attempt:
-                    async for delta in attempt:
-                        visit.has_sent = visit.has_sent or bool(delta.text)
-                        yield delta
+                if not visit.request.stream:
+                    yield await self._whole(run, visit)
+                    return
+                async for delta in run:
+                    self._note(visit, delta)
+                    visit.has_sent = visit.has_sent or bool(delta.text)
+                    yield delta
             except ReplicaLost as loss:
-                self._judge(visit, loss)
-                visit.return_to_line(asyncio.get_running_loop().create_future())
-                self._observer(RequestReturned(visit.request.id, self._model))
+                self._return_to_line(visit, loss)
             else:
                 return
+            finally:
+                timer.cancel()
+                await run.aclose()
 
-    def _judge(self, visit: Visit, loss: ReplicaLost) -> None:
-        """Return if the request is to be tried again.  Raises: PoisonedRequest, ReplicaLost."""
+    async def _whole(self, run: Run, visit: Visit) -> Delta:
+        whole = Delta()
+        async for delta in run:
+            self._note(visit, delta)
+            whole += delta
+        return whole
+
+    def _note(self, visit: Visit, delta: Delta) -> None:
+        visit.note(delta, asyncio.get_running_loop().time())
+        self.n_tokens += delta.n_tokens
+        if delta.prompt_tokens is not None:
+            counted = delta.prompt_tokens + visit.request.max_tokens
+            self._admission.correct(visit.permit, counted)
+
+    def _return_to_line(self, visit: Visit, loss: ReplicaLost) -> None:
+        """Make ready for another try.  Raises: PoisonedRequest, ReplicaLost."""
         try:
             self._quarantine.judge(visit.request, loss, has_sent=visit.has_sent)
         except PoisonedRequest:
             self._pool.excuse(visit.replica)
             raise
-
-    async def _attempt(self, visit: Visit) -> AsyncGenerator[Delta, None]:
-        """Wait for an engine and give what it says: piece by piece, or whole."""
-        run = await self._turn(visit)
-        whole = Delta()
-        try:
-            while (delta := await self._next(run, visit)) is not None:
-                if visit.request.stream:
-                    yield delta
-                else:
-                    whole += delta
-            if not visit.request.stream:
-                yield whole
-        finally:
-            await run.aclose()
-
-    async def _next(self, run: Run, visit: Visit) -> Delta | None:
-        """Wait for the next piece of `run`; None after the last."""
-        try:
-            async with asyncio.timeout_at(visit.deadline):
-                delta = await anext(run, None)
-        except TimeoutError as error:
-            raise _deadline_exceeded(visit, "ran") from error
-        if delta is not None:
-            visit.note(delta, asyncio.get_running_loop().time())
-            self.n_tokens += delta.n_tokens
-            if delta.prompt_tokens is not None:
-                counted = delta.prompt_tokens + visit.request.max_tokens
-                self._admission.correct(visit.permit, counted)
-        return delta
+        visit.return_to_line(asyncio.get_running_loop().create_future())
+        self._observer(RequestReturned(visit.request.id, self._model))
 
     async def _turn(self, visit: Visit) -> Run:
         run = await self._line.turn(visit)
@@ -213,6 +207,10 @@ class Dispatcher:
         message = f"No engine was free within {self._settings.max_wait_s:g} s. Try again later."
         now = asyncio.get_running_loop().time()
         raise WaitTooLong(message, self._admission.retry_after_s(now))
+
+
+def _expire(run: Run, visit: Visit) -> None:
+    run.fail(_deadline_exceeded(visit, "ran"))
 
 
 def _deadline_exceeded(visit: Visit, what: str) -> DeadlineExceeded:

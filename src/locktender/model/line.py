@@ -50,17 +50,14 @@ class Line:
         self._visits[visit.ticket.sequence] = visit
         self._backlog.add(visit.ticket)
         self._wake_up()
+        timer = loop.call_at(visit.ticket.leave_at, self._settle, visit, None)
         try:
-            # Not `wait_for`: it would cancel the future, and a run that is just being handed over
-            # would be lost.
-            await asyncio.wait([visit.turn], timeout=max(0, visit.ticket.leave_at - loop.time()))
+            run = await visit.turn
         except asyncio.CancelledError:
             await self._withdraw(visit)
             raise
-        if not visit.turn.done():
-            await self._withdraw(visit)
-            return None
-        run = visit.turn.result()
+        finally:
+            timer.cancel()
         visit.waited_s = loop.time() - visit.came_at
         return run
 
@@ -68,9 +65,11 @@ class Line:
         """Take `visit` out of the line, or back from the engine that it was just given to."""
         if visit.ticket.sequence in self._visits:
             self._take_out(visit)
-            self._wake_up()
-        elif visit.turn.exception() is None:
-            await visit.turn.result().aclose()
+            return
+        is_given = not visit.turn.cancelled() and visit.turn.exception() is None
+        run = visit.turn.result() if is_given else None
+        if run is not None:
+            await run.aclose()
 
     def _pool_changed(self) -> None:
         refusal = self._pool.refusal()
@@ -78,7 +77,7 @@ class Line:
             self._wake_up()
             return
         for visit in list(self._visits.values()):
-            self._refuse(visit, refusal)
+            self._settle(visit, refusal)
 
     def _wake_up(self) -> None:
         # Soon, and once for all that changes meanwhile: what calls this may be halfway through
@@ -98,8 +97,8 @@ class Line:
 
     def _assign(self, assignment: Assignment, now: float) -> None:
         visit = self._visits[assignment.ticket.sequence]
-        if not self._is_still_clear(visit):
-            return
+        if visit.turn.done() or not self._is_still_clear(visit):
+            return  # Done: its caller has left, and is about to withdraw.
         request = visit.request
         try:
             run = self._pool.replica(assignment.replica).run(request, assignment.tokens)
@@ -107,7 +106,7 @@ class Line:
             return  # It went since it reported its room; the request was in no engine and waits on.
         except Exception:  # noqa: BLE001 - what cannot be sent must not hold up those behind it
             _log.exception("request %s could not be given to an engine", request.id)
-            self._refuse(visit, EngineFailed("The engine failed to take this request."))
+            self._settle(visit, EngineFailed("The engine failed to take this request."))
             return
         self._take_out(visit)
         visit.replica = assignment.replica
@@ -125,7 +124,7 @@ class Line:
         try:
             is_suspect = self._quarantine.admit(visit.request)
         except PoisonedRequest as error:
-            self._refuse(visit, error)
+            self._settle(visit, error)
             return False
         if is_suspect and not visit.ticket.is_suspect:
             self._backlog.remove(visit.ticket)
@@ -135,9 +134,15 @@ class Line:
             return False
         return True
 
-    def _refuse(self, visit: Visit, error: LocktenderError) -> None:
+    def _settle(self, visit: Visit, error: LocktenderError | None) -> None:
+        """Let `visit` go without a run: with `error`, or with None for having waited too long."""
+        if visit.turn.done():
+            return
         self._take_out(visit)
-        visit.turn.set_exception(error)
+        if error is None:
+            visit.turn.set_result(None)
+        else:
+            visit.turn.set_exception(error)
 
     def _take_out(self, visit: Visit) -> None:
         del self._visits[visit.ticket.sequence]

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from locktender.core.errors import CapacityError
+from locktender.core.errors import CapacityError, LocktenderError
 from locktender.core.request import Delta, GenerationRequest
 
 __all__ = ["Load", "Pool", "Replica", "Run"]
@@ -37,6 +37,10 @@ class Run(Protocol):
     def __aiter__(self) -> AsyncIterator[Delta]: ...
 
     async def __anext__(self) -> Delta: ...
+
+    def fail(self, error: LocktenderError) -> None:
+        """End the request; its reader finds `error` behind what has come."""
+        ...
 
     async def aclose(self) -> None:
         """End the request; its slot is free when this returns.  Safe to call twice."""

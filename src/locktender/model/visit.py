@@ -44,7 +44,7 @@ class Visit:
     deadline: float
     permit: Permit
     ticket: Ticket
-    turn: asyncio.Future[Run]  # done when an engine has it, or none ever will
+    turn: asyncio.Future[Run | None]  # None when it has waited long enough
     replica: str = ""  # that has it now, or had it last
     waited_s: float | None = None
     ttft_s: float | None = None
@@ -62,7 +62,7 @@ class Visit:
         self.n_tokens += delta.n_tokens
         self.is_complete = delta.finish_reason is not None
 
-    def return_to_line(self, turn: asyncio.Future[Run]) -> None:
+    def return_to_line(self, turn: asyncio.Future[Run | None]) -> None:
         """Begin again, as a suspect, at the old place and with a new `turn`."""
         self.ticket = replace(self.ticket, is_suspect=True, leave_at=self.deadline)
         self.turn = turn
