@@ -27,12 +27,14 @@ crystal anchor compass lantern harbor prairie canyon glacier volcano meadow
 """
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(500)
 async def test_64_callers_at_once_get_the_answers_that_each_gets_alone(
     start_service: Starter, smollm2: Path
 ) -> None:
-    table = {"engine": "openvino", "source": str(smollm2), "max_running": 16, "max_waiting": 128}
-    service = start_service(table, model="smollm2")
+    table = {"engine": "openvino", "source": str(smollm2), "max_running": 16}
+    # On a slow machine the cold round takes longer than a caller would have to wait.
+    gate = {"max_waiting": 128, "max_wait_s": 300}
+    service = start_service({**table, **gate}, model="smollm2")
     await service.until(lambda status: status["ready"], within_s=100)
     questions = _questions()
     # The first round finds the prefix cache cold, the others find it warm.

@@ -4,6 +4,8 @@ import itertools
 import random
 import statistics
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -20,6 +22,24 @@ IDLE_LOAD = 0.1  # of a core: a working engine takes all that it can get
 WATCH_S = 0.1  # that the engine's load is measured over
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What was measured in one round, in seconds."""
+
+    idle_s: float  # to the first token, while there is nobody else
+    gate_s: float  # from the last one's leaving until nothing waits or runs
+    engine_s: float  # from the same instant until the engine's process rests
+    next_s: float  # to the first token of the next caller
+
+    def __str__(self) -> str:
+        """List the times in milliseconds."""
+        gate, engine, following, idle = (
+            round(1_000 * time_s)
+            for time_s in (self.gate_s, self.engine_s, self.next_s, self.idle_s)
+        )
+        return f"gate {gate}, engine {engine}, next first token {following}, idle {idle} ms"
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("stream", [True, False])
 async def test_after_200_callers_have_left_the_next_is_served_as_on_an_idle_machine(
@@ -31,27 +51,29 @@ async def test_after_200_callers_have_left_the_next_is_served_as_on_an_idle_mach
     n_asked = itertools.count()
     for _ in range(3):
         await _first_token_s(service, next(n_asked))
+    rounds = [await _round(service, n_asked, n, stream=stream) for n in range(N_ROUNDS)]
 
-    # The machine may change its pace meanwhile, so each round has an idle time of its own.
-    ratios, gate_s, engine_s = [], [], []
-    for number in range(N_ROUNDS):
-        idle_s = statistics.median([await _first_token_s(service, next(n_asked)) for _ in range(3)])
-        await _leave_in_waves(service, number, stream=stream)
-        left_at = time.perf_counter()
-        await service.until_quiet()
-        gate_s.append(time.perf_counter() - left_at)
-        engine_s.append(await _rest_at(service) - left_at)
-        ratios.append(await _first_token_s(service, next(n_asked)) / idle_s)
-    print(f"after the last has left, the gate is empty within {_listed(gate_s)} s, and the engine")
-    print(f"rests within {_listed(engine_s)} s; next first token over idle {_listed(ratios)}")
-
-    assert max(gate_s) <= QUIET_S
+    print("", *rounds, sep="\n")
+    assert max(done.gate_s for done in rounds) <= QUIET_S
     # The engine ends the step that it is in, which takes as long as the machine lets it.
-    assert statistics.median(engine_s) <= QUIET_S
-    assert statistics.median(ratios) <= 2
+    assert statistics.median(done.engine_s for done in rounds) <= QUIET_S
+    assert statistics.median(done.next_s / done.idle_s for done in rounds) <= 2
     outcomes = await service.outcomes(n_requests=N_ROUNDS * N_CALLERS + next(n_asked))
     assert outcomes["cancelled"] >= 0.9 * N_ROUNDS * N_CALLERS
     assert set(outcomes) == {"cancelled", "completed"}
+
+
+async def _round(service: Service, n_asked: Iterator[int], number: int, *, stream: bool) -> Round:
+    """Have all come and leave; measure before and after."""
+    # The machine may change its pace meanwhile, so each round has an idle time of its own.
+    idle_s = [await _first_token_s(service, next(n_asked)) for _ in range(3)]
+    await _leave_in_waves(service, number, stream=stream)
+    left_at = time.perf_counter()
+    await service.until_quiet()
+    gate_s = time.perf_counter() - left_at
+    engine_s = await _rest_at(service) - left_at
+    next_s = await _first_token_s(service, next(n_asked))
+    return Round(statistics.median(idle_s), gate_s, engine_s, next_s)
 
 
 async def _leave_in_waves(service: Service, number: int, *, stream: bool) -> None:
@@ -118,7 +140,3 @@ async def _first_token_s(service: Service, n: int) -> float:
 def _question(n: int) -> str:
     # What differs comes first, so that the prefix cache has nothing of it.
     return f"{n:05} is the number of this caller. Write a very long story about the number {n:05}."
-
-
-def _listed(figures: list[float]) -> str:
-    return ", ".join(f"{figure:.2f}" for figure in figures)

@@ -21,8 +21,8 @@ from locktender.deploy.target import load_app
 
 __all__ = ["main"]
 
-# Chains make and keep thousands of objects a second.  With Python's own thresholds their pauses for
-# garbage were up to 0.3 s with 256 streams, and a quarter of all time; with these, some 20 ms.
+# Chains make and keep thousands of objects a second.  With Python's own thresholds the pauses for
+# garbage were up to 0.35 s with 256 streams, a third of all time; with these, mostly under 50 ms.
 _COLLECT_AFTER = (10_000, 5, 20)
 
 

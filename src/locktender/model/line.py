@@ -65,6 +65,7 @@ class Line:
         """Take `visit` out of the line, or back from the engine that it was just given to."""
         if visit.ticket.sequence in self._visits:
             self._take_out(visit)
+            self._wake_up()
             return
         is_given = not visit.turn.cancelled() and visit.turn.exception() is None
         run = visit.turn.result() if is_given else None
@@ -139,6 +140,7 @@ class Line:
         if visit.turn.done():
             return
         self._take_out(visit)
+        self._wake_up()
         if error is None:
             visit.turn.set_result(None)
         else:
@@ -147,4 +149,3 @@ class Line:
     def _take_out(self, visit: Visit) -> None:
         del self._visits[visit.ticket.sequence]
         self._backlog.remove(visit.ticket)
-        self._wake_up()
