@@ -45,11 +45,12 @@ def plan(waiting: Iterable[Ticket], loads: Sequence[Load], *, now: float) -> lis
             break  # Promise 2.
         tokens = _charge(ticket, load)
         assignments.append(Assignment(ticket, load.replica, tokens))
-        free[load.replica] = _after(load, ticket, tokens)
-        if free[load.replica].free_slots == 0:
+        if ticket.is_suspect or load.free_slots == 1:
             del free[load.replica]
-            if not free:
-                break
+        else:
+            free[load.replica] = _after(load, tokens)
+        if not free:
+            break
     return assignments
 
 
@@ -58,11 +59,11 @@ def _charge(ticket: Ticket, load: Load) -> int:
     return min(ticket.tokens, load.context_tokens)
 
 
-def _after(load: Load, ticket: Ticket, tokens: int) -> Load:
+def _after(load: Load, tokens: int) -> Load:
     return replace(
         load,
         running=load.running + 1,
-        free_slots=0 if ticket.is_suspect else load.free_slots - 1,
+        free_slots=load.free_slots - 1,
         free_tokens=load.free_tokens - tokens,
     )
 
