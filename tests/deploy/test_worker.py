@@ -26,7 +26,7 @@ def test_a_worker_looks_for_garbage_seldom_and_not_in_what_it_has_loaded(tmp_pat
 
 
 def test_an_app_that_sets_its_own_thresholds_keeps_them(tmp_path: Path) -> None:
-    assert _collector(tmp_path, APP)["young"] == 10_000
+    assert _collector(tmp_path, APP)["young"] == 50_000
     assert _collector(tmp_path, f"{APP}\ngc.set_threshold(4_321)")["young"] == 4_321
 
 
