@@ -3,35 +3,63 @@
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import httpx
+import pytest
 
 APP = """
 import gc
+import weakref
 
 from fastapi import FastAPI
 
 app = FastAPI()
 
 
+class Circle:
+    def __init__(self):
+        self.self = self
+
+
 @app.get("/collector")
 def collector() -> dict[str, int]:
     return {"frozen": gc.get_freeze_count(), "young": gc.get_threshold()[0]}
+
+
+@app.get("/grow_old")
+def grow_old() -> None:
+    circle = Circle()
+    gc.collect(1)  # from now on only a full collection finds it
+    weakref.finalize(circle, print, "gone", flush=True)
 """
 
 
-def test_a_worker_looks_for_garbage_seldom_and_not_in_what_it_has_loaded(tmp_path: Path) -> None:
-    assert _collector(tmp_path, APP)["frozen"] > 10_000
+def test_a_worker_does_not_look_for_garbage_in_what_it_has_loaded(tmp_path: Path) -> None:
+    with _serving(tmp_path, APP) as (client, _):
+        assert client.get("/collector").json()["frozen"] > 10_000
 
 
-def test_an_app_that_sets_its_own_thresholds_keeps_them(tmp_path: Path) -> None:
-    assert _collector(tmp_path, APP)["young"] == 50_000
-    assert _collector(tmp_path, f"{APP}\ngc.set_threshold(4_321)")["young"] == 4_321
+@pytest.mark.parametrize(("line", "young"), [("", 20_000), ("gc.set_threshold(4_321)", 4_321)])
+def test_an_app_that_sets_its_own_thresholds_keeps_them(
+    line: str, young: int, tmp_path: Path
+) -> None:
+    with _serving(tmp_path, f"{APP}\n{line}") as (client, _):
+        assert client.get("/collector").json()["young"] == young
 
 
-def _collector(folder: Path, app: str) -> dict[str, int]:
-    """Serve `app` and return what it says of its garbage collector."""
+def test_old_garbage_goes_when_nothing_runs(tmp_path: Path) -> None:
+    with _serving(tmp_path, APP) as (client, output):
+        client.get("/grow_old").raise_for_status()
+        assert output.readline() == "gone\n"
+
+
+@contextmanager
+def _serving(folder: Path, app: str) -> Iterator[tuple[httpx.Client, IO[str]]]:
+    """Serve `app`; give a client of it, and what it prints."""
     (folder / "served.py").write_text(app)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         descriptor = listener.fileno()
@@ -39,13 +67,15 @@ def _collector(folder: Path, app: str) -> dict[str, int]:
         with subprocess.Popen(
             [*command, f"{folder / 'served.py'}:app", "1"],
             stdin=subprocess.PIPE,  # its end would end the worker
+            stdout=subprocess.PIPE,
             pass_fds=[descriptor],
+            text=True,
         ) as worker:
             try:
                 port = listener.getsockname()[1]
-                answer = httpx.get(f"http://127.0.0.1:{port}/collector", timeout=30)
+                with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+                    assert worker.stdout
+                    yield client, worker.stdout
             finally:
                 worker.terminate()
                 worker.wait(timeout=30)
-    collector: dict[str, int] = answer.raise_for_status().json()
-    return collector

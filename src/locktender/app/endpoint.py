@@ -30,6 +30,7 @@ from locktender.app.output import OutputWriter
 from locktender.app.run_config import PerRequestConfigModifier, RunConfigs
 from locktender.app.serialization import Serializer, WellKnownSerializer
 from locktender.app.streaming import ChunkStream, StreamAnswer
+from locktender.app.text_parser import with_direct_text_parsers
 from locktender.core.errors import EngineError, NoReplicaReady, PeerError, UnknownModel
 from locktender.core.scope import OuterRequest
 from locktender.wire.langserve import (
@@ -67,7 +68,7 @@ class Endpoint:
     def __init__(
         self, runnable: Runnable[Any, Any], run_name: str, settings: EndpointSettings
     ) -> None:
-        self._runnable = runnable
+        self._runnable = with_direct_text_parsers(runnable)
         self._configs = RunConfigs(runnable, run_name, settings.config_keys, settings.modifier)
         self._inputs = InputReader(runnable)
         self._outputs = OutputWriter(runnable, settings.serializer)
