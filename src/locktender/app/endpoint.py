@@ -31,6 +31,7 @@ from locktender.app.run_config import PerRequestConfigModifier, RunConfigs
 from locktender.app.serialization import Serializer, WellKnownSerializer
 from locktender.app.streaming import ChunkStream, StreamAnswer
 from locktender.app.text_parser import with_direct_text_parsers
+from locktender.app.turn import Turns
 from locktender.core.errors import EngineError, NoReplicaReady, PeerError, UnknownModel
 from locktender.core.scope import OuterRequest
 from locktender.wire.langserve import (
@@ -73,6 +74,7 @@ class Endpoint:
         self._inputs = InputReader(runnable)
         self._outputs = OutputWriter(runnable, settings.serializer)
         self._settings = settings
+        self._turns = Turns()
 
     async def invoke(self, request: Request) -> Response:
         """Run once and answer with the output."""
@@ -135,6 +137,7 @@ class Endpoint:
         return _json(batch_answer([self._outputs.write(output) for output in outputs], run_ids))
 
     async def _stream(self, request: Request) -> Response:
+        await self._turns.take()
         outer = outer_request_of(request.scope["headers"])
         body = parse_invoke(await self._body(request, outer))
         config = await self._configs.one(request, body.config, "stream")

@@ -64,10 +64,10 @@ class _DirectTextParser(StrOutputParser):
 
     async def _atransform(self, input: AsyncIterator[str | BaseMessage]) -> AsyncIterator[str]:  # noqa: A002 - LangChain's name
         async for chunk in input:
-            is_message = isinstance(chunk, BaseMessage)
-            yield self.parse_result(
-                [ChatGeneration(message=chunk) if is_message else Generation(text=chunk)]
-            )
+            if isinstance(chunk, BaseMessage):
+                yield self.parse_result([ChatGeneration(message=chunk)])
+            else:
+                yield self.parse_result([Generation(text=chunk)])
 
 
 # Callbacks, schemas and graphs tell a step by its class's name.
