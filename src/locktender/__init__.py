@@ -10,16 +10,27 @@ from typing import TYPE_CHECKING
 from locktender.core.version import __version__
 
 if TYPE_CHECKING:
+    from locktender.adopt.guard import guard
+    from locktender.adopt.owner import GuardSettings
     from locktender.app.chat_model import ChatLocktender
     from locktender.app.user_type import CustomUserType
     from locktender.deploy.routes import add_routes
 
-__all__ = ["ChatLocktender", "CustomUserType", "__version__", "add_routes"]
+__all__ = [
+    "ChatLocktender",
+    "CustomUserType",
+    "GuardSettings",
+    "__version__",
+    "add_routes",
+    "guard",
+]
 
 _HOMES = {
     "ChatLocktender": "locktender.app.chat_model",
     "CustomUserType": "locktender.app.user_type",
+    "GuardSettings": "locktender.adopt.owner",
     "add_routes": "locktender.deploy.routes",
+    "guard": "locktender.adopt.guard",
 }
 
 

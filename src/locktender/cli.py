@@ -12,6 +12,7 @@ import uvloop
 from rich.console import Console
 from rich.markup import escape
 
+from locktender.cli_doctor import examine_models
 from locktender.cli_models import models_app, pull_shown
 from locktender.cli_new import new_project
 from locktender.config import ModelTable, Settings, read_settings
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 app.command("new")(new_project)
+app.command("doctor")(examine_models)
 
 
 def main() -> None:

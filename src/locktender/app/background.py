@@ -32,7 +32,7 @@ class Background:
 
         Raises: what it raises; `asyncio.CancelledError` if it is cancelled.
         """
-        future = asyncio.run_coroutine_threadsafe(work, self._loop())
+        future = self.submit(work)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
@@ -41,6 +41,12 @@ class Background:
         except BaseException:
             future.cancel()
             raise
+
+    def submit(
+        self, work: Coroutine[Any, Any, _Result]
+    ) -> "concurrent.futures.Future[_Result]":
+        """Begin `work`, in the ContextVars of the caller; cancelling the future cancels it."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop())
 
     def iterate(self, items: AsyncGenerator[_Result, None]) -> Generator[_Result, None, None]:
         """Yield what `items` yields; leaving closes it."""

@@ -8,9 +8,8 @@ request was cancelled ends in `asyncio.CancelledError`, in whatever thread it wa
 """
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing, contextmanager
+from contextlib import aclosing, closing
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -26,7 +25,7 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator
 from locktender.app.background import background
 from locktender.app.chat_body import chat_messages, not_supported
 from locktender.app.completion import Call, cancelled_with, complete, stream
-from locktender.core.scope import OuterRequest, outer_request
+from locktender.core.scope import outer_request, own_request, within
 from locktender.wire.header import parse_id
 from locktender.wire.openai_answer import Answer
 
@@ -145,7 +144,7 @@ class ChatLocktender(BaseChatModel):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer all `inputs` as one request, of which only the first asks for room."""
-        with _own_request() as outer, _within(outer):
+        with own_request() as outer, within(outer):
             return super().batch(
                 inputs,
                 _with_threads(config, len(inputs), self.max_concurrency),
@@ -162,7 +161,7 @@ class ChatLocktender(BaseChatModel):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """Answer all `inputs` as one request, of which only the first asks for room."""
-        with _own_request() as outer, _within(outer):
+        with own_request() as outer, within(outer):
             return await super().abatch(
                 inputs, config, return_exceptions=return_exceptions, **kwargs
             )
@@ -176,9 +175,9 @@ class ChatLocktender(BaseChatModel):
         """Do as `batch`, but give each answer with its index as soon as it is there."""
         configs = _with_threads(config, len(inputs), self.max_concurrency)
         answers = super().batch_as_completed(inputs, configs, **kwargs)
-        with _own_request() as outer:
+        with own_request() as outer:
             while True:
-                with _within(outer):
+                with within(outer):
                     answer = next(answers, None)
                 if answer is None:
                     return
@@ -192,9 +191,9 @@ class ChatLocktender(BaseChatModel):
     ) -> AsyncIterator[tuple[int, Any]]:
         """Do as `abatch`, but give each answer with its index as soon as it is there."""
         answers = super().abatch_as_completed(inputs, config, **kwargs)
-        with _own_request() as outer:
+        with own_request() as outer:
             while True:
-                with _within(outer):
+                with within(outer):
                     answer = await anext(answers, None)
                 if answer is None:
                     return
@@ -244,30 +243,6 @@ def _with_threads(
         {**one, "max_concurrency": one.get("max_concurrency") or n_threads}
         for one in get_config_list(config, n_inputs)
     ]
-
-
-@contextmanager
-def _own_request() -> Iterator[OuterRequest]:
-    """Give the outer request, or one for a batch that is not part of any."""
-    outer = outer_request.get()
-    if outer is not None:
-        yield outer
-        return
-    own = OuterRequest(uuid.uuid4().hex)
-    try:
-        yield own
-    finally:
-        own.cancel.set()  # When one input has failed, LangChain leaves the others running.
-
-
-@contextmanager
-def _within(outer: OuterRequest) -> Iterator[None]:
-    """Have the calls that are made here belong to `outer`."""
-    token = outer_request.set(outer)
-    try:
-        yield
-    finally:
-        outer_request.reset(token)
 
 
 def _result(answer: Answer) -> ChatResult:

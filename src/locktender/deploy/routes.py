@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.params import Depends
 from langchain_core.runnables import Runnable
 
+from locktender.adopt.guard import GuardChoice, guard_all
 from locktender.app.endpoint import Endpoint, EndpointSettings
 from locktender.app.routes import ENDPOINT_NAMES, add_endpoint, is_taken
 from locktender.app.run_config import PerRequestConfigModifier
@@ -56,12 +57,16 @@ def add_routes(  # noqa: PLR0913 - each is a parameter that LangServe's users pa
     ping_s: float = 15.0,
     max_body_bytes: int = 32_000_000,
     max_inputs: int = 1000,
+    guard: GuardChoice = "auto",
 ) -> None:
     """Serve `runnable` below `path`: invoke, batch, stream, and the three schemas.
 
-    The parameters are LangServe's, and mean the same, but for the last three, which are ours:
+    The parameters are LangServe's, and mean the same, but for the last four, which are ours:
     `ping_s`, the seconds of silence after which a stream sends a comment; `max_body_bytes`, beyond
-    which a body is refused (413); `max_inputs`, beyond which a batch is (422).
+    which a body is refused (413); `max_inputs`, beyond which a batch is (422); `guard`: models in
+    the runnable that cannot serve several callers at once get an owner and a gate each ("auto"),
+    or not ("off"), or as a mapping says of the name of their class ("auto", "off", or
+    `GuardSettings`).  See `guard` for a model that is to have bounds of its own.
 
     Raises: TypeError for what is no runnable; ValueError for a path, a key or an endpoint that
     cannot be; ConfigError for a parameter that is not supported yet.
@@ -88,7 +93,9 @@ def add_routes(  # noqa: PLR0913 - each is a parameter that LangServe's users pa
         max_inputs=max_inputs,
     )
     prefix = app.prefix if isinstance(app, APIRouter) else ""
-    endpoint = Endpoint(_typed(runnable, input_type, output_type), prefix + path, settings)
+    typed = _typed(runnable, input_type, output_type)
+    guard_all(runnable, guard)
+    endpoint = Endpoint(typed, prefix + path, settings)
     add_endpoint(app, endpoint, path=path, names=names, dependencies=dependencies or ())
 
 

@@ -1,0 +1,254 @@
+"""Write a conversation as the prompt that a model was trained on.
+
+That is the business of the tokenizer's chat template, which is asked exactly as `ChatHuggingFace`
+asks it; no text is tokenized here.  A template that knows tools is given them.  For one that does
+not, the tools are described in the system message, calls stand in ``<tool_call>`` and their results
+in ``<tool_response>``, in the form of the Hermes models, which others take up best.  What a model
+answers to this is read by `tool_call`; above both is `pipeline_chat`.
+"""
+
+import importlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+
+from locktender.core.errors import InvalidRequest
+
+__all__ = ["call_start", "is_plain", "render"]
+
+_Turn = dict[str, Any]
+_Tool = Mapping[str, Any]
+
+_PROBE = {
+    "type": "function",
+    "function": {
+        "name": "locktender_probe",
+        "description": "It asks nothing.",
+        "parameters": {"type": "object", "properties": {}},
+    },
+}
+_INSTRUCTIONS = """\
+You may call functions to answer the user. These are their signatures, one in a line:
+<tools>
+{tools}
+</tools>
+To call a function, answer with its name and its arguments as a JSON object, for each call between \
+<tool_call></tool_call> tags:
+<tool_call>
+{{"name": "function_name", "arguments": {{"argument_name": "value"}}}}
+</tool_call>
+The results then come between <tool_response></tool_response> tags."""
+# What an answer of another model may hold beside its text; none of it is part of a prompt.
+_NO_TEXT = {
+    "invalid_tool_call",
+    "reasoning",
+    "thinking",
+    "tool_call",
+    "tool_call_chunk",
+    "tool_use",
+}
+
+
+def render(
+    tokenizer: Any, messages: Sequence[BaseMessage], tools: Sequence[_Tool] | None = None
+) -> str:
+    """Return the prompt for the model's next turn.
+
+    `tools` are in OpenAI's form.  Raises: InvalidRequest for what the template or its model cannot
+    take.
+    """
+    if not messages:
+        raise InvalidRequest("A chat needs at least one message.", "messages")
+    if not tools and not any(map(_is_about_tools, messages)):
+        return _applied(tokenizer, [_turn(message) for message in messages])
+    if _takes_tools(tokenizer):
+        return _applied(tokenizer, [_native_turn(message) for message in messages], tools)
+    turns = list(_hermes_turns(messages))
+    if not tools:
+        return _applied(tokenizer, turns)
+    instructions = _INSTRUCTIONS.format(tools="\n".join(map(_json, tools)))
+    return _instructed(tokenizer, turns, instructions)
+
+
+def is_plain(messages: Sequence[BaseMessage], tools: Sequence[_Tool] | None = None) -> bool:
+    """Whether `ChatHuggingFace` takes the conversation without us."""
+    return (
+        not tools
+        and bool(messages)
+        and isinstance(messages[-1], HumanMessage)
+        and not any(map(_is_about_tools, messages))
+    )
+
+
+def call_start(tokenizer: Any, tools: Sequence[_Tool]) -> str:
+    """Return how a call of one of `tools` begins, as far as it is certain.
+
+    Of a single tool that is the call up to its first argument, so that a small model cannot but
+    go on with it.
+    """
+    before, arguments = '<tool_call>\n{"name": ', "arguments"
+    if _takes_tools(tokenizer):
+        template = str(tokenizer.chat_template)
+        if "[TOOL_CALLS]" in template:
+            before = '[TOOL_CALLS] [{"name": '
+        elif "<tool_call>" not in template and '"parameters": ' in template:
+            before, arguments = '{"name": ', "parameters"
+    if len(tools) > 1:
+        return f'{before}"'
+    function = tools[0]["function"]
+    return f'{before}{_json(function["name"])}, "{arguments}": {_first_argument(function)}'
+
+
+def _first_argument(function: Mapping[str, Any]) -> str:
+    """Return how the arguments of `function` begin."""
+    schema = function.get("parameters") or {}
+    properties = schema.get("properties") or {}
+    name = next((name for name in schema.get("required") or () if name in properties), None)
+    if name is None:
+        return "{"
+    # A value's first character decides what the model writes; a space before a number would not
+    # be one that its tokenizer knows.
+    opening = {"string": ' "', "array": " [", "object": " {"}.get(properties[name].get("type"), "")
+    return f"{{{_json(name)}:{opening}"
+
+
+def _applied(tokenizer: Any, turns: Sequence[_Turn], tools: Sequence[_Tool] | None = None) -> str:
+    options: dict[str, Any] = {"tools": [*tools]} if tools else {}
+    try:
+        prompt: str = tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True, **options
+        )
+        return prompt
+    except ValueError as error:
+        message = "The model's tokenizer has no chat template that can be used."
+        raise InvalidRequest(message) from error
+    except _template_error() as error:
+        message = f"The model's chat template does not take these messages: {error}."
+        raise InvalidRequest(message, "messages") from error
+
+
+def _template_error() -> type[Exception]:
+    """Return what templates raise; their package is there when one has been rendered."""
+    error: type[Exception] = importlib.import_module("jinja2").TemplateError
+    return error
+
+
+def _takes_tools(tokenizer: Any) -> bool:
+    """Whether the template writes tools down; most just pass over them."""
+    try:
+        written = _applied(tokenizer, [{"role": "user", "content": "-"}], [_PROBE])
+    except InvalidRequest:
+        return False
+    return "locktender_probe" in written
+
+
+def _instructed(tokenizer: Any, turns: Sequence[_Turn], instructions: str) -> str:
+    first, *others = turns
+    if first["role"] == "system":
+        told = {**first, "content": f"{first['content']}\n\n{instructions}"}
+        return _applied(tokenizer, [told, *others])
+    try:
+        return _applied(tokenizer, [{"role": "system", "content": instructions}, *turns])
+    except InvalidRequest:  # Some models have no system messages: their first turn says it all.
+        told = {**first, "content": f"{instructions}\n\n{first['content']}"}
+        return _applied(tokenizer, [told, *others])
+
+
+def _is_about_tools(message: BaseMessage) -> bool:
+    return isinstance(message, ToolMessage | FunctionMessage) or bool(_calls(message))
+
+
+def _calls(message: BaseMessage) -> Sequence[Mapping[str, Any]]:
+    return message.tool_calls if isinstance(message, AIMessage) else ()
+
+
+def _turn(message: BaseMessage) -> _Turn:
+    return {"role": _role(message), "content": _text(message)}
+
+
+def _native_turn(message: BaseMessage) -> _Turn:
+    """Return the turn as templates that know tools expect it."""
+    turn = _turn(message)
+    if isinstance(message, ToolMessage | FunctionMessage):
+        turn["name"] = message.name
+    if isinstance(message, ToolMessage):
+        turn["tool_call_id"] = message.tool_call_id
+    if calls := _calls(message):
+        turn["tool_calls"] = [
+            {
+                "type": "function",
+                "id": call["id"],
+                "function": {"name": call["name"], "arguments": call["args"]},
+            }
+            for call in calls
+        ]
+    return turn
+
+
+def _hermes_turns(messages: Sequence[BaseMessage]) -> Iterator[_Turn]:
+    """Yield turns in which calls and their results are text; results in a row are one turn."""
+    responses: list[str] = []
+    for message in messages:
+        turn = _turn(message)
+        if turn["role"] == "tool":
+            responses.append(f"<tool_response>\n{turn['content']}\n</tool_response>")
+            continue
+        if responses:
+            yield {"role": "user", "content": "\n".join(responses)}
+            responses = []
+        written = [_written(call) for call in _calls(message)]
+        yield {**turn, "content": "\n".join(filter(None, [turn["content"], *written]))}
+    if responses:
+        yield {"role": "user", "content": "\n".join(responses)}
+
+
+def _written(call: Mapping[str, Any]) -> str:
+    body = _json({"name": call["name"], "arguments": call["args"]})
+    return f"<tool_call>\n{body}\n</tool_call>"
+
+
+def _role(message: BaseMessage) -> str:
+    match message:
+        case SystemMessage():
+            return "system"
+        case HumanMessage():
+            return "user"
+        case AIMessage():
+            return "assistant"
+        case ToolMessage() | FunctionMessage():
+            return "tool"
+        case ChatMessage():
+            return message.role
+        case _:
+            sentence = f"A chat model takes no message of type {message.type!r}."
+            raise InvalidRequest(sentence, "messages")
+
+
+def _text(message: BaseMessage) -> str:
+    content = message.content
+    return content if isinstance(content, str) else "".join(_texts(message, content))
+
+
+def _texts(message: BaseMessage, blocks: Sequence[str | dict[Any, Any]]) -> Iterator[str]:
+    for block in blocks:
+        if isinstance(block, str):
+            yield block
+        elif block.get("type") in {"text", "text-plain"} and isinstance(block.get("text"), str):
+            yield block["text"]
+        elif not (isinstance(message, AIMessage) and block.get("type") in _NO_TEXT):
+            sentence = f"The model takes text only, and no content of type {block.get('type')!r}."
+            raise InvalidRequest(sentence, "messages")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,250 @@
+"""Own a heavy object: whoever wants it called hands in a job and waits for its turn.
+
+The gate is the model layer's, on the event loop that all synchronous callers of the process share,
+where no code of users runs; the object is called in a thread of the owner's.  Neither is made
+before the first job, and both are made anew in a forked process.  A caller may be a thread or a
+coroutine; either waits where it is.  A job that is made while its owner runs another of the same
+call, a chat model's for the pipeline inside, runs at once: it is part of what has its turn.
+"""
+
+import asyncio
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self, TypeVar
+
+from locktender.adopt.job import Job
+from locktender.adopt.thread import SoloPool, ThreadReplica
+from locktender.app.background import background
+from locktender.app.completion import cancelled_with
+from locktender.core.errors import EngineFailed, LocktenderError
+from locktender.core.events import Event, Observer
+from locktender.core.request import GenerationRequest, TextInput
+from locktender.core.scope import Scope, outer_request
+from locktender.model.dispatcher import Dispatcher
+from locktender.model.settings import GateSettings
+
+__all__ = ["GuardSettings", "Owner"]
+
+_Result = TypeVar("_Result")
+_MAX_BATCH = 8  # jobs in one call of the object
+
+
+@dataclass(frozen=True, slots=True)
+class GuardSettings:
+    """The bounds of the gate in front of one object."""
+
+    max_running: int = 1  # calls of the object at once
+    max_waiting: int = 64  # beside those that run
+    max_wait_s: float = 60.0  # for a turn
+    timeout_s: float = 600.0  # from arrival to the last token, where the caller names no limit
+    batch: bool = True  # whether jobs with equal settings may share a call, where the class can
+
+    @property
+    def max_batch(self) -> int:
+        """Jobs in one call."""
+        return _MAX_BATCH if self.batch else 1
+
+    def gate(self) -> GateSettings:
+        """Return them as the gate's.  Raises: ConfigError for bounds that cannot work."""
+        return GateSettings(
+            max_running=self.max_running * self.max_batch,
+            max_waiting=self.max_waiting,
+            max_wait_s=self.max_wait_s,
+            timeout_s=self.timeout_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Gate:
+    """What an owner has on one event loop."""
+
+    loop: asyncio.AbstractEventLoop
+    dispatcher: Dispatcher
+    jobs: dict[str, Job[Any]]
+
+
+# The jobs that the code at hand is part of, by their owners.
+_held: ContextVar[dict[int, Job[Any]] | None] = ContextVar("held", default=None)
+
+
+class Owner:
+    """The only one that has a heavy object called.
+
+    Raises, where a job is waited for: QueueFull, WaitTooLong, DeadlineExceeded, and whatever the
+    job has failed with.  A wait that is left cancels its job.  A deep copy owns another
+    object and has the same settings; pickled, an owner is None.
+    """
+
+    def __init__(
+        self, name: str, settings: GuardSettings, observer: Observer | None = None
+    ) -> None:
+        settings.gate()  # says now what is wrong with them
+        self.name = name
+        self.settings = settings
+        self._observer = observer or _ignore
+        self._gate: _Gate | None = None
+
+    def __repr__(self) -> str:
+        return f"<Owner of {self.name} {self._gate.dispatcher if self._gate else 'at rest'}>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return type(self)(self.name, self.settings, self._observer)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # What it hangs on can be read where there is no locktender.
+
+    def run(self, jobs: Sequence[Job[_Result]]) -> list[_Result]:
+        """Wait for the results of all `jobs`, whose pieces nobody reads; one that fails ends all."""
+        woken = threading.Event()
+        with ExitStack() as stack:
+            for job in jobs:
+                job.watch(woken.set)
+                stack.enter_context(self._waited_for(job))
+                stack.enter_context(_ended_with_caller(job))
+            while _are_awaited(jobs):
+                woken.wait()  # bounded: the gate ends each job at its deadline
+                woken.clear()
+            return _results(jobs)
+
+    def iterate(self, job: Job[Any]) -> Generator[Any, None, None]:
+        """Yield the pieces of `job`; when this ends, it has ended."""
+        woken = threading.Event()
+        job.watch(woken.set)
+        with self._waited_for(job), _ended_with_caller(job):
+            while not job.has_ended:
+                woken.wait()  # bounded as in `run`
+                woken.clear()
+                yield from job.take()
+            yield from job.take()
+            job.result()
+
+    async def arun(self, jobs: Sequence[Job[_Result]]) -> list[_Result]:
+        """Wait for the results of all `jobs`, whose pieces nobody reads; one that fails ends all."""
+        news = asyncio.Event()
+        with ExitStack() as stack:
+            stack.enter_context(cancelled_with(outer_request.get(), asyncio.current_task()))
+            for job in jobs:
+                job.watch(partial(_tell, asyncio.get_running_loop(), news))
+                stack.enter_context(self._waited_for(job))
+            while _are_awaited(jobs):
+                await news.wait()
+                news.clear()
+            return _results(jobs)
+
+    async def aiterate(self, job: Job[Any]) -> AsyncGenerator[Any, None]:
+        """Yield the pieces of `job`; when this ends, it has ended."""
+        news = asyncio.Event()
+        job.watch(partial(_tell, asyncio.get_running_loop(), news))
+        with self._waited_for(job), cancelled_with(outer_request.get(), asyncio.current_task()):
+            while not job.has_ended:
+                await news.wait()
+                news.clear()
+                for piece in job.take():
+                    yield piece
+            for piece in job.take():
+                yield piece
+            job.result()
+
+    @contextmanager
+    def _waited_for(self, job: Job[Any]) -> Iterator[None]:
+        """Have `job` see its turn while the block lasts."""
+        held = _held.get() or {}
+        mine = held.get(id(self))
+        if mine is not None and not mine.has_ended:
+            job.work([job])
+            yield
+            return
+        job.context.run(_held.set, held | {id(self): job})
+        visit = background.submit(self._see_through(job, *_circumstances(self.name, job)))
+        try:
+            yield
+        finally:
+            job.cancel()
+            if not job.has_ended:
+                visit.cancel()
+
+    async def _see_through(self, job: Job[Any], request: GenerationRequest, scope: Scope) -> None:
+        gate = self._gate_here()
+        gate.jobs[request.id] = job
+        try:
+            async with gate.dispatcher.open(request, scope) as deltas:
+                async for _ in deltas:
+                    pass
+        except asyncio.CancelledError:
+            job.fail(asyncio.CancelledError())
+            raise
+        except LocktenderError as error:
+            job.fail(error)  # unless it has ended: then it is only the gate that is told
+        except Exception as error:  # noqa: BLE001 - the boundary: nobody else would tell who waits
+            failure = EngineFailed("A fault of ours ended the call.")
+            failure.__cause__ = error
+            job.fail(failure)
+        finally:
+            gate.jobs.pop(request.id, None)
+
+    def _gate_here(self) -> _Gate:
+        loop = asyncio.get_running_loop()
+        if self._gate is None or self._gate.loop is not loop:  # in a forked process there is none
+            settings, jobs = self.settings, dict[str, Job[Any]]()
+            replica = ThreadReplica(
+                self.name, jobs, max_calls=settings.max_running, max_batch=settings.max_batch
+            )
+            pool = SoloPool(replica)
+            dispatcher = Dispatcher(self.name, settings.gate(), pool, self._observer)
+            self._gate = _Gate(loop, dispatcher, jobs)
+            weakref.finalize(self, replica.close)
+        return self._gate
+
+
+def _are_awaited(jobs: Sequence[Job[Any]]) -> bool:
+    has_failed = any(job.error is not None for job in jobs)
+    return not (has_failed or all(job.has_ended for job in jobs))
+
+
+def _results(jobs: Sequence[Job[_Result]]) -> list[_Result]:
+    for job in jobs:
+        if job.error is not None:
+            raise job.error
+    return [job.result() for job in jobs]
+
+
+def _circumstances(name: str, job: Job[Any]) -> tuple[GenerationRequest, Scope]:
+    request = GenerationRequest(uuid.uuid4().hex, name, TextInput(job.prompt), job.max_tokens)
+    outer = outer_request.get()
+    if outer is None:
+        return request, Scope()
+    return request, Scope(
+        timeout_s=outer.remaining_s(time.monotonic()),
+        outer=outer.id,
+        caller_id=outer.caller_id,
+        tenant=outer.tenant,
+    )
+
+
+@contextmanager
+def _ended_with_caller(job: Job[Any]) -> Iterator[None]:
+    """End `job` when the caller of the outer request goes."""
+    outer = outer_request.get()
+    # The error that passes by `except Exception`, as a cancellation must.
+    forget = outer.cancel.on_set(lambda: job.fail(asyncio.CancelledError())) if outer else None
+    try:
+        yield
+    finally:
+        if forget is not None:
+            forget()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
+    with suppress(RuntimeError):  # The loop is closed, and who waited on it is gone.
+        loop.call_soon_threadsafe(news.set)
+
+
+def _ignore(event: Event, /) -> None:
+    """Observe nothing."""

@@ -1,0 +1,187 @@
+"""Stand before the methods of LangChain's Hugging Face pipelines, which do not do what they say.
+
+Each prompt is a job of its own for the pipeline's owner, so that prompts of several callers can
+share a call, a stream needs no thread, and who leaves ends the generation at its next token.
+What a call asks for and what an answer says is in `pipeline_llm` and `pipeline_chat`; how the
+pipeline is run, in `text_pipeline`.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, aclosing, closing, contextmanager, nullcontext
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult, GenerationChunk, LLMResult
+
+from locktender.adopt.heavy import owner_of, pipeline_of
+from locktender.adopt.job import Job
+from locktender.adopt.language_model import GuardedModel, OneRequestBatches
+from locktender.adopt.owner import Owner
+from locktender.adopt.pipeline_chat import ChunkMaker, chat_call, chat_result
+from locktender.adopt.pipeline_llm import last_chunk, stream_head, text_generation, text_task
+from locktender.adopt.text_pipeline import Completion, make_job
+from locktender.core.scope import own_request, within
+
+__all__ = ["GuardedPipelineChat", "GuardedPipelineLLM"]
+
+_MAX_AT_ONCE = 64  # prompts of one call in the gate; the rest of them follows
+
+
+class GuardedPipelineLLM(GuardedModel):
+    """The methods of a `HuggingFacePipeline`."""
+
+    def _generate(
+        self,
+        prompts: Sequence[Any],
+        stop: list[str] | None = None,
+        run_manager: Any = None,  # noqa: ARG002 - LangChain's signature
+        **kwargs: Any,
+    ) -> LLMResult:
+        owner, completions = owner_of(self), list[Completion]()
+        with _one_request(prompts):
+            for jobs in self._jobs(prompts, stop, kwargs):
+                completions += owner.run(jobs)
+        return self._result(completions)
+
+    async def _agenerate(
+        self,
+        prompts: Sequence[Any],
+        stop: list[str] | None = None,
+        run_manager: Any = None,  # noqa: ARG002 - LangChain's signature
+        **kwargs: Any,
+    ) -> LLMResult:
+        owner, completions = owner_of(self), list[Completion]()
+        with _one_request(prompts):
+            for jobs in self._jobs(prompts, stop, kwargs):
+                completions += await owner.arun(jobs)
+        return self._result(completions)
+
+    def _stream(
+        self, prompt: str, stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> Iterator[GenerationChunk]:
+        job = make_job(_pipeline(self), text_task(self, prompt, stop, kwargs, wants_pieces=True))
+        for text in _texts(owner_of(self), job, stream_head(self, prompt, kwargs)):
+            chunk = GenerationChunk(text=text)
+            if run_manager:
+                run_manager.on_llm_new_token(text, chunk=chunk)
+            yield chunk
+        yield last_chunk(self, job.result())
+
+    async def _astream(
+        self, prompt: str, stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> AsyncIterator[GenerationChunk]:
+        job = make_job(_pipeline(self), text_task(self, prompt, stop, kwargs, wants_pieces=True))
+        texts = _atexts(owner_of(self), job, stream_head(self, prompt, kwargs))
+        async with aclosing(texts):
+            async for text in texts:
+                chunk = GenerationChunk(text=text)
+                if run_manager:
+                    await run_manager.on_llm_new_token(text, chunk=chunk)
+                yield chunk
+        yield last_chunk(self, job.result())
+
+    def _jobs(
+        self, prompts: Sequence[str], stop: list[str] | None, kwargs: dict[str, Any]
+    ) -> Iterator[list[Job[Completion]]]:
+        """Yield as many jobs at a time as may be in the gate for one call."""
+        for start in range(0, len(prompts), _MAX_AT_ONCE):
+            yield [
+                make_job(_pipeline(self), text_task(self, prompt, stop, kwargs, wants_pieces=False))
+                for prompt in prompts[start : start + _MAX_AT_ONCE]
+            ]
+
+    def _result(self, completions: Sequence[Completion]) -> LLMResult:
+        generations = [[text_generation(self, completion)] for completion in completions]
+        return LLMResult(generations=generations)
+
+
+class GuardedPipelineChat(OneRequestBatches, GuardedModel):
+    """The methods of a `ChatHuggingFace` over a pipeline."""
+
+    def _generate(
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: Any = None,  # noqa: ARG002 - LangChain's signature
+        **kwargs: Any,
+    ) -> ChatResult:
+        call = chat_call(self, messages, stop, kwargs, wants_pieces=False)
+        (completion,) = owner_of(self).run([make_job(_pipeline(self), call.task)])
+        return chat_result(self, call, completion)
+
+    async def _agenerate(
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: Any = None,  # noqa: ARG002 - LangChain's signature
+        **kwargs: Any,
+    ) -> ChatResult:
+        call = chat_call(self, messages, stop, kwargs, wants_pieces=False)
+        (completion,) = await owner_of(self).arun([make_job(_pipeline(self), call.task)])
+        return chat_result(self, call, completion)
+
+    def _stream(
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: Any = None,  # noqa: ARG002 - LangChain's signature
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        call = chat_call(self, messages, stop, kwargs, wants_pieces=True)
+        job, chunks = make_job(_pipeline(self), call.task), ChunkMaker(self, call)
+        for text in _texts(owner_of(self), job):
+            if (chunk := chunks.piece(text)) is not None:
+                yield chunk
+        yield from chunks.last(job.result())
+
+    async def _astream(
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: Any = None,  # noqa: ARG002 - LangChain's signature
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        call = chat_call(self, messages, stop, kwargs, wants_pieces=True)
+        job, chunks = make_job(_pipeline(self), call.task), ChunkMaker(self, call)
+        async with aclosing(_atexts(owner_of(self), job)) as texts:
+            async for text in texts:
+                if (chunk := chunks.piece(text)) is not None:
+                    yield chunk
+        for chunk in chunks.last(job.result()):
+            yield chunk
+
+
+def _pipeline(model: object) -> Any:
+    return pipeline_of(model)
+
+
+def _one_request(prompts: Sequence[Any]) -> AbstractContextManager[Any]:
+    """Have several prompts be one request, so that those beyond the room wait."""
+    return _own_request() if len(prompts) > 1 else nullcontext()
+
+
+@contextmanager
+def _own_request() -> Iterator[None]:
+    with own_request() as outer, within(outer):
+        yield
+
+
+def _texts(owner: Owner, job: Job[Completion], head: str = "") -> Iterator[str]:
+    """Yield `head`, and the new text as it comes, or in one where it comes in none."""
+    if head:
+        yield head
+    with closing(owner.iterate(job)) as pieces:
+        yield from pieces
+    if not job.payload.wants_pieces:
+        yield job.result().new_text
+
+
+async def _atexts(owner: Owner, job: Job[Completion], head: str = "") -> AsyncGenerator[str, None]:
+    """Do as `_texts`."""
+    if head:
+        yield head
+    async with aclosing(owner.aiterate(job)) as pieces:
+        async for piece in pieces:
+            yield piece
+    if not job.payload.wants_pieces:
+        yield job.result().new_text

@@ -1,0 +1,64 @@
+"""Change what an object does by changing its class, to a subclass that looks the same.
+
+Methods set on an instance would be missed: LangChain asks the class what it can do, and copies
+leave them behind.  The subclass has the name, module and fields of the plain class, and no slots of
+its own, since an object changes its class only where its layout stays.  It is made once for each
+plain class, or for one object alone, when that object's copies are to be told from others.
+Pickled, an object is of its plain class again.
+"""
+
+import threading
+from functools import lru_cache
+from typing import Any, cast
+
+__all__ = ["PLAIN", "plain_class", "swap"]
+
+PLAIN = "__locktender_plain__"
+_lock = threading.Lock()
+
+
+def plain_class(model: object) -> Any:
+    """Return the class that `model` had before it was swapped."""
+    return getattr(type(model), PLAIN, type(model))
+
+
+def swap(model: object, methods: type, *, is_for_one: bool = False) -> None:
+    """Have `methods` stand before those of the plain class of `model`; twice changes nothing.
+
+    They call the plain ones by way of `plain_class`.
+    """
+    with _lock:
+        if plain_class(model) is type(model):
+            make = _subclass.__wrapped__ if is_for_one else _subclass
+            model.__class__ = make(type(model), methods)
+
+
+@lru_cache(maxsize=256)
+def _subclass(plain: type, methods: type) -> type:
+    # Not a second base: it would change the layout.
+    own = {
+        name: value
+        for kind in reversed(methods.__mro__[:-1])
+        for name, value in vars(kind).items()
+        if callable(value)
+    }
+    made = type(plain)(
+        plain.__name__,
+        (plain,),
+        {
+            **own,
+            "__slots__": (),
+            "__module__": plain.__module__,
+            "__doc__": plain.__doc__,
+            "__reduce_ex__": _reduce,
+        },
+    )
+    made.__qualname__ = plain.__qualname__
+    setattr(made, PLAIN, plain)
+    return cast("type", made)
+
+
+def _reduce(model: Any, protocol: Any) -> Any:
+    plain = plain_class(model)
+    made, arguments, *rest = plain.__reduce_ex__(model, protocol)
+    return made, tuple(plain if value is type(model) else value for value in arguments), *rest

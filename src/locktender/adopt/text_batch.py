@@ -1,0 +1,227 @@
+"""Decide which texts of a transformers pipeline may be answered in one forward pass.
+
+Only where the answer is that of the single call: greedy, in float32, by a model that leaves padding
+out of account, and with settings under which each row of a batch is computed by itself.  What is
+not known to be so is not batched.
+
+Nothing is run or imported here, and any thread may ask: of the pipeline and its model only
+attributes are read.  `text_pipeline`, above, runs the batches.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+__all__ = ["alike", "is_plain_search", "is_text_generation", "may_share", "why_no_batch"]
+
+_Item = TypeVar("_Item")
+
+# Settings that mean for a row of a batch what they mean for a call of its own.  The penalty for
+# repetition looks at which tokens a row has, so that it holds if a row is padded with its own.
+_ROW_BY_ROW = frozenset(
+    {
+        "bos_token_id",
+        "do_sample",
+        "eos_token_id",
+        "max_length",
+        "max_new_tokens",
+        "min_new_tokens",
+        "min_p",
+        "pad_token_id",
+        "repetition_penalty",
+        "temperature",
+        "top_k",
+        "top_p",
+        "typical_p",
+        "use_cache",
+    }
+)
+# What a call may name beside these: it says how one prompt is encoded or one answer decoded.
+_FREE_PARAMETERS = _ROW_BY_ROW | {
+    "add_special_tokens",
+    "clean_up_tokenization_spaces",
+    "return_full_text",
+    "return_type",  # what the pipeline makes of the one before
+    "skip_special_tokens",
+    "truncation",
+}
+# A generation config's settings that nothing depends on unless another one is set as well.
+_IDLE = frozenset(
+    {
+        "assistant_confidence_threshold",
+        "assistant_lookbehind",
+        "early_stopping",
+        "length_penalty",
+        "max_matching_ngram_size",
+        "num_assistant_tokens",
+        "num_assistant_tokens_schedule",
+        "target_lookbehind",
+        "transformers_version",
+    }
+)
+# Settings that are off at 1, where others are off at 0, False or None.
+_OFF_AT_ONE = frozenset(
+    {
+        "encoder_repetition_penalty",
+        "guidance_scale",
+        "num_beam_groups",
+        "num_beams",
+        "num_return_sequences",
+    }
+)
+# Settings under which tokens do not come one by one, or not for good.
+_SEARCHES = (
+    "assistant_early_exit",
+    "assistant_model",
+    "constraints",
+    "custom_generate",
+    "dola_layers",
+    "force_words_ids",
+    "num_beams",
+    "num_return_sequences",
+    "penalty_alpha",
+    "prompt_lookup_num_tokens",
+    "use_mtp",
+)
+# Beyond this a batch spends more on padding than on the prompts.
+_MAX_STRETCH = 2
+_FREE_PADDING_TOKENS = 64
+
+
+def is_text_generation(pipeline: Any) -> bool:
+    """Whether the class is transformers' own, or a guarded one, which has the same name."""
+    for cls in type(pipeline).__mro__:
+        if (cls.__module__, cls.__qualname__) != (
+            "transformers.pipelines.text_generation",
+            "TextGenerationPipeline",
+        ):
+            return False
+        if "_forward" in vars(cls):
+            return True
+    return False
+
+
+def is_plain_search(parameters: Mapping[str, Any], config: Any) -> bool:
+    """Whether `generate` settles the tokens of a row one after the other."""
+    return all(
+        _is_off(name, parameters.get(name, getattr(config, name, None))) for name in _SEARCHES
+    )
+
+
+def why_no_batch(pipeline: Any) -> str | None:
+    """Return the sentence that says why texts are run one at a time; None if they need not be."""
+    if not is_text_generation(pipeline):
+        return f"The task is {pipeline.task!r}; only plain text generation is batched."
+    return (
+        _why_not_model(pipeline.model)
+        or _why_not_settings(pipeline)
+        or _why_not_tokenizer(pipeline.tokenizer)
+    )
+
+
+def may_share(pipeline: Any, parameters: Mapping[str, Any]) -> bool:
+    """Whether calls with these parameters may be run together.  Raises nothing."""
+    if why_no_batch(pipeline) is not None or not _FREE_PARAMETERS.issuperset(parameters):
+        return False
+    if not all(isinstance(value, bool | int | float | str) for value in parameters.values()):
+        return False
+    settings = {
+        name: getattr(pipeline.generation_config, name, None)
+        for name in ("do_sample", "max_new_tokens")
+    }
+    settings |= pipeline._forward_params | parameters  # noqa: SLF001 - it has no public name
+    # Without a limit of new tokens there is one of all tokens, and padding would count.
+    return not settings["do_sample"] and isinstance(settings["max_new_tokens"], int)
+
+
+def alike(items: Iterable[_Item], n_tokens: Callable[[_Item], int]) -> list[Sequence[_Item]]:
+    """Return `items` in groups within which padding costs little."""
+    groups: list[list[_Item]] = []
+    for item in sorted(items, key=n_tokens):
+        shortest = n_tokens(groups[-1][0]) if groups else 0
+        if groups and n_tokens(item) <= _MAX_STRETCH * shortest + _FREE_PADDING_TOKENS:
+            groups[-1].append(item)
+        else:
+            groups.append([item])
+    return [*groups]
+
+
+def _why_not_model(model: Any) -> str | None:
+    parameters = inspect.signature(type(model).forward).parameters
+    config = getattr(model, "config", None)
+    reasons = (
+        (getattr(model, "hf_device_map", None) or hasattr(model, "_hf_hook"), _SPREAD),
+        (
+            _is_quantized(model, config),
+            "The model is quantized: in a batch its answers may differ.",
+        ),
+        (_has_adapter(model), "The model has PEFT adapters, which are switched for all of it."),
+        (not _is_transformers(model), "The model is not a class of transformers' own."),
+        (
+            str(model.dtype) != "torch.float32",
+            f"The model computes in {model.dtype}, in which a batch may change an answer.",
+        ),
+        (
+            getattr(model, "_is_stateful", False)
+            or getattr(config, "is_encoder_decoder", False)
+            or not {"attention_mask", "position_ids"} <= parameters.keys(),
+            "The model cannot leave padding out of account.",
+        ),
+        (getattr(model, "training", False), "The model is in training mode."),
+    )
+    return next((reason for holds, reason in reasons if holds), None)
+
+
+_SPREAD = "The model is placed by a device map, and its hooks see one call at a time."
+
+
+def _is_quantized(model: Any, config: Any) -> bool:
+    return bool(
+        getattr(model, "is_quantized", False)
+        or getattr(model, "hf_quantizer", None) is not None
+        or getattr(config, "quantization_config", None) is not None
+    )
+
+
+def _has_adapter(model: Any) -> bool:
+    return bool(getattr(model, "_hf_peft_config_loaded", False) or hasattr(model, "peft_config"))
+
+
+def _is_transformers(model: Any) -> bool:
+    return any(
+        (cls.__module__, cls.__qualname__) == ("transformers.modeling_utils", "PreTrainedModel")
+        for cls in type(model).__mro__
+    )
+
+
+def _why_not_settings(pipeline: Any) -> str | None:
+    given: set[str] = set()
+    for parameters in (
+        pipeline._preprocess_params,  # noqa: SLF001 - what the pipeline was made with: no public name
+        pipeline._forward_params,  # noqa: SLF001 - as above
+        pipeline._postprocess_params,  # noqa: SLF001 - as above
+    ):
+        given |= parameters.keys()
+    config = {
+        name
+        for name, value in vars(pipeline.generation_config).items()
+        if not (name.startswith("_") or name in _ROW_BY_ROW | _IDLE or _is_off(name, value))
+    }
+    odd = sorted((given - _FREE_PARAMETERS) | config)
+    if not odd:
+        return None
+    return f"It generates with {', '.join(odd)}, which a batch may change."
+
+
+def _why_not_tokenizer(tokenizer: Any) -> str | None:
+    if tokenizer is None:
+        return "It has no tokenizer."
+    if "attention_mask" not in tokenizer.model_input_names:
+        return "The tokenizer makes no attention mask."
+    return None
+
+
+def _is_off(name: str, value: Any) -> bool:
+    if name in _OFF_AT_ONE and value is not True and value == 1:
+        return True
+    return value is None or value is False or value == 0 or value in ([], {}, "")

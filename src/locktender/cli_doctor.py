@@ -1,0 +1,32 @@
+"""The command ``locktender doctor``.
+
+It draws what `deploy.examine` finds in a chain or an app, before any request.  With `--strict` a
+finding is exit code 1, for continuous integration.  The table goes to standard output.
+"""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+__all__ = ["examine_models"]
+
+
+def examine_models(
+    target: Annotated[
+        str, typer.Argument(help="'app.py:app', 'app.py:chain' or 'package.module:app'.")
+    ],
+    *,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with exit code 1 if anything is found.")
+    ] = False,
+) -> None:
+    """Find the models that are not safe for several callers, and say what is done about each."""
+    # LangChain takes a second to load, which no other command is to wait for.
+    from locktender.adopt.doctor import shown  # noqa: PLC0415 - see above
+    from locktender.deploy.examine import examine_target  # noqa: PLC0415 - see above
+
+    diagnosis = examine_target(target)
+    Console().print(shown(diagnosis), highlight=False)
+    if strict and diagnosis.findings:
+        raise typer.Exit(1)

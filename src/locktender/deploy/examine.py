@@ -1,0 +1,57 @@
+"""Look for unsafe models in what `locktender serve` would serve for the same target.
+
+Joins the app with the doctor: each route's endpoint is a root, and so is what the app keeps in its
+state.  Nothing is started or called; a model that is only made when the app starts is not there
+yet.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from locktender.adopt.doctor import Diagnosis, examine
+from locktender.adopt.heavy import pipeline_of
+from locktender.adopt.text_batch import why_no_batch
+from locktender.app.endpoint import Endpoint
+from locktender.deploy.target import load_app
+
+__all__ = ["examine_app", "examine_target"]
+
+
+def examine_target(target: str) -> Diagnosis:
+    """Examine the app or the chain that `target` names.  Raises: ConfigError."""
+    return examine_app(load_app(target))
+
+
+def examine_app(app: Any) -> Diagnosis:
+    """Examine what an ASGI app holds; what is no FastAPI or Starlette app is one root."""
+    routes = getattr(app, "routes", None)
+    if routes is None:
+        return examine({"app": app}, why_no_batch=_why_no_batch)
+    roots = dict(_roots(routes, ""))
+    state = getattr(app, "state", None)
+    if state is not None:
+        roots["app.state"] = vars(state).get("_state")
+    return examine(roots, why_no_batch=_why_no_batch)
+
+
+def _why_no_batch(model: object) -> str | None:
+    pipeline = pipeline_of(model)
+    return None if pipeline is None else why_no_batch(pipeline)
+
+
+def _roots(routes: Iterable[Any], prefix: str) -> Iterator[tuple[str, object]]:
+    for route in routes:
+        path = prefix + getattr(route, "path", "")
+        yield from _roots(getattr(route, "routes", None) or (), path)
+        endpoint = getattr(route, "endpoint", None)
+        owner = getattr(endpoint, "__self__", None)
+        if isinstance(owner, Endpoint):
+            yield path.rpartition("/")[0] or "/", owner
+        elif not _is_of_the_framework(endpoint):
+            yield path, endpoint
+
+
+def _is_of_the_framework(endpoint: object) -> bool:
+    """Whether the endpoint is FastAPI's own, as that of `/docs` is: it holds the whole app."""
+    module = getattr(endpoint, "__module__", None) or ""
+    return module.partition(".")[0] in ("fastapi", "starlette")

@@ -1,0 +1,76 @@
+"""The real model as a Hugging Face folder, which is what the users of transformers have.
+
+It is made of the GGUF once and then kept in the user's cache.  The weights are the GGUF's, in
+float32; nothing is fetched.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from locktender.model.weights import cache_root
+
+# The GGUF names its start token as the end token; the model ends its answers with this one.
+END_TOKEN = "<|im_end|>"
+
+
+@pytest.fixture(scope="session")
+def hf_folder(smollm2: Path) -> Path:
+    """The folder of SmolLM2-135M-Instruct; every model and tokenizer in it is a test's own."""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test asks the hub
+    return make_hf_folder(smollm2, cache_root())
+
+
+def make_hf_folder(gguf: Path, root: Path) -> Path:
+    """Return the folder made of `gguf`; whole if it is there, and made by one process alone."""
+    folder = root / "adopt" / f"{gguf.parent.name}-transformers-{version('transformers')}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.parent.joinpath(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            _make(gguf, folder)
+    return folder
+
+
+def _make(gguf: Path, folder: Path) -> None:
+    prefix = f"{folder.name}-unfinished-"
+    for leftover in folder.parent.glob(f"{prefix}*"):
+        shutil.rmtree(leftover)
+    unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+    tokenizer = _tokenizer(gguf)
+    tokenizer.save_pretrained(unfinished)
+    _model(gguf, tokenizer.eos_token_id).save_pretrained(unfinished)
+    unfinished.rename(folder)
+
+
+def _tokenizer(gguf: Path) -> Any:
+    from transformers import AutoTokenizer  # noqa: PLC0415 - it takes seconds
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer.eos_token = tokenizer.pad_token = END_TOKEN
+    assert tokenizer.chat_template
+    return tokenizer
+
+
+def _model(gguf: Path, end: int) -> Any:
+    import torch  # noqa: PLC0415 - it takes seconds
+    from transformers import AutoConfig, LlamaForCausalLM  # noqa: PLC0415 - it takes seconds
+    from transformers.modeling_gguf_pytorch_utils import (  # noqa: PLC0415 - it takes seconds
+        load_gguf_checkpoint,
+    )
+
+    config = AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    with torch.device("meta"):  # without memory: each weight is replaced
+        model: Any = LlamaForCausalLM(config)
+    # Not `from_pretrained`: that wants a further package, and what it loads cannot be saved.
+    tensors = load_gguf_checkpoint(str(gguf), return_tensors=True, model_to_load=model)["tensors"]
+    model.load_state_dict(tensors, strict=False, assign=True)
+    model.tie_weights()
+    model.generation_config.eos_token_id = model.generation_config.pad_token_id = end
+    return model
