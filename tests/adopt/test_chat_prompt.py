@@ -152,8 +152,8 @@ def test_a_template_that_knows_tools_is_given_them(tokenizer: Any) -> None:
             [WEATHER],
             '[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "',
         ),
-        (NATIVE + '{# "parameters": #}', [TIME], '<tool_call>\n{"name": "time", "arguments": {'),
-        (NATIVE + '{# "parameters":  #}', [TIME], '{"name": "time", "parameters": {'),
+        (NATIVE, [TIME], '<tool_call>\n{"name": "time", "arguments": {'),
+        (NATIVE + '{# "parameters": #}', [TIME], '{"name": "time", "parameters": {'),
     ],
 )
 def test_a_call_begins_in_the_form_that_the_model_knows(

@@ -113,7 +113,7 @@ def _private(model: object) -> _Pydantic:
         lambda model: partial(print, end=model),
         _Slotted,
         lambda model: _Pydantic(field=model),
-        lambda model: _Pydantic(extra=model),
+        lambda model: _Pydantic.model_validate({"extra": model}),
         _private,
         lambda model: model.invoke,
         lambda model: Echo(inner=model),
@@ -146,18 +146,18 @@ def test_a_search_that_meets_its_bound_says_so() -> None:
     deep: object = far
     for _ in range(10):
         deep = [deep]
-    assert survey({"all": [near, deep]}).is_complete
-    too_deep = survey({"all": [near, deep]}, max_depth=8)
+    assert survey([("all", [near, deep])]).is_complete
+    too_deep = survey([("all", [near, deep])], max_depth=8)
     assert ([each.model for each in too_deep.found], too_deep.is_complete) == ([near], False)
-    too_many = survey({"all": [near, deep]}, max_objects=5)
+    too_many = survey([("all", [near, deep])], max_objects=5)
     assert ([each.model for each in too_many.found], too_many.is_complete) == ([near], False)
 
 
 def test_of_a_long_container_the_beginning_is_looked_at() -> None:
     model = Echo()
-    cut = survey({"all": [model, *([] for _ in range(2000)), Echo()]})
+    cut = survey([("all", [model, *([] for _ in range(2000)), Echo()])])
     assert ([each.model for each in cut.found], cut.is_complete) == ([model], False)
-    assert survey({"all": list(range(100_000))}).is_complete  # in which nothing can hide
+    assert survey([("all", list(range(100_000)))]).is_complete  # in which nothing can hide
 
 
 class _Nosy:

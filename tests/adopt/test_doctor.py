@@ -23,7 +23,7 @@ TESTS = CHAINS.parents[1]
 )
 def test_there_is_a_finding_for_each_planted_model(name: str) -> None:
     module = import_module(f"adopt.chains.{name}")
-    diagnosis = examine({"chain": module.chain})
+    diagnosis = examine([("chain", module.chain)])
     assert len(diagnosis.findings) == len(module.PLANTED)
     assert diagnosis.is_complete
     assert sorted(each.class_name for each in diagnosis.findings) == sorted(
@@ -32,7 +32,7 @@ def test_there_is_a_finding_for_each_planted_model(name: str) -> None:
 
 
 def test_a_finding_says_what_and_where_and_what_is_going_to_be_done() -> None:
-    first, second = examine({"chain": pipeline() | Echo()}).findings
+    first, second = examine([("chain", pipeline() | Echo())]).findings
     assert (first.path, first.class_name) == ("chain.steps[0]", "HuggingFacePipeline")
     assert first.hazard.kind == "text-pipeline"
     assert "run as one batch" in first.plan
@@ -43,7 +43,7 @@ def test_a_finding_says_what_and_where_and_what_is_going_to_be_done() -> None:
 
 def test_a_pipeline_that_cannot_batch_is_exclusive_and_says_why() -> None:
     chain = pipeline() | embeddings().embed_query
-    text, vectors = examine({"chain": chain}, why_no_batch=lambda _: "Weights are int8.").findings
+    text, vectors = examine([("chain", chain)], why_no_batch=lambda _: "Weights are int8.").findings
     assert text.plan.endswith("in order. Batching is off: Weights are int8.")
     assert "one call at a time" in text.plan
     assert "Batching" not in vectors.plan  # of which nobody expects it
@@ -52,7 +52,7 @@ def test_a_pipeline_that_cannot_batch_is_exclusive_and_says_why() -> None:
 def test_what_nobody_guards_is_said_to_be_left() -> None:
     guarded, left = pipeline(), Echo()
     first, second = examine(
-        {"chain": guarded | left}, is_guarded=lambda model: model is guarded
+        [("chain", guarded | left)], is_guarded=lambda model: model is guarded
     ).findings
     assert first.plan.startswith("Gives it one owner")
     assert second.plan.startswith("Nothing: ")
@@ -61,7 +61,7 @@ def test_what_nobody_guards_is_said_to_be_left() -> None:
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_table_shows_every_path_whole_and_every_sentence(width: int) -> None:
     inner = pipeline()
-    diagnosis = examine({"chain": {"answer": chat_over(inner) | Echo(), "other": inner | Echo()}})
+    diagnosis = examine([("chain", {"answer": chat_over(inner) | Echo(), "other": inner | Echo()})])
     lines = _drawn(diagnosis, width).splitlines()
     left, right = (_column(lines, n) for n in (1, 2))
     assert max(map(len, lines)) <= width
@@ -76,23 +76,23 @@ def test_the_table_shows_every_path_whole_and_every_sentence(width: int) -> None
 
 
 def test_objects_with_one_hazard_share_a_row() -> None:
-    drawn = _drawn(examine({"chain": [Echo(), Echo(), Echo()]}), 100)
+    drawn = _drawn(examine([("chain", [Echo(), Echo(), Echo()])]), 100)
     assert drawn.count("no asynchronous methods of its own") == 1
     assert all(f"chain[{n}]" in drawn for n in range(3))
 
 
 def test_brackets_in_a_path_are_no_markup() -> None:
-    assert "chain['[red]']" in _drawn(examine({"chain": {"[red]": Echo()}}), 100)
+    assert "chain['[red]']" in _drawn(examine([("chain", {"[red]": Echo()})]), 100)
 
 
 def test_a_safe_chain_is_said_to_be_safe() -> None:
-    one = _drawn(examine({"chain": remote()}), 80)
+    one = _drawn(examine([("chain", remote())]), 80)
     assert one == "no hazard found in 1 model object\n"
-    assert _drawn(examine({"chain": str}), 80) == "no hazard found in 0 model objects\n"
+    assert _drawn(examine([("chain", str)]), 80) == "no hazard found in 0 model objects\n"
 
 
 def test_a_search_that_met_its_bound_is_told_of() -> None:
-    assert "met its bound" in _drawn(examine({"chain": [[] for _ in range(2000)]}), 80)
+    assert "met its bound" in _drawn(examine([("chain", [[] for _ in range(2000)])]), 80)
 
 
 @pytest.mark.parametrize(("flags", "code"), [([], 0), (["--strict"], 1)])

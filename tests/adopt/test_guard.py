@@ -24,8 +24,8 @@ from langchain_core.outputs import (
     LLMResult,
 )
 from langchain_core.prompts import PromptTemplate
-from langchain_core.runnables import ConfigurableField, RunnableLambda
-from pydantic import Field
+from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda
+from pydantic import ConfigDict, Field
 
 from locktender import guard
 from locktender.adopt.guard import guard_all
@@ -68,7 +68,7 @@ class Text(BaseLLM):
     temperature: float = 0.0
     crossing: Crossing = Field(default_factory=Crossing, exclude=True)
 
-    model_config = {"arbitrary_types_allowed": True}
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     @property
     def _llm_type(self) -> str:
@@ -106,7 +106,7 @@ class Chat(BaseChatModel):
 
     crossing: Crossing = Field(default_factory=Crossing, exclude=True)
 
-    model_config = {"arbitrary_types_allowed": True}
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     @property
     def _llm_type(self) -> str:
@@ -135,7 +135,7 @@ class Chat(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         with self.crossing:
             for word in ("to ", str(messages[-1].content)):
-                yield ChatGenerationChunk(message=AIMessageChunk(word))
+                yield ChatGenerationChunk(message=AIMessageChunk(content=word))
 
 
 class Vectors(Embeddings):
@@ -240,7 +240,7 @@ def test_a_guarded_model_looks_as_before() -> None:
     "copied",
     [
         lambda model: model.model_copy(update={"temperature": 0.9}),
-        lambda model: copy.copy(model),
+        copy.copy,
         lambda model: model.bind(stop=["x"]).bound,
         lambda model: model.with_config(tags=["t"]).bound,
     ],
@@ -272,7 +272,7 @@ class Heard(BaseCallbackHandler):
     def __init__(self) -> None:
         self.heard: list[tuple[str, str]] = []
 
-    def on_llm_new_token(self, token: str, **_: Any) -> None:
+    def on_llm_new_token(self, token: Any, **_: Any) -> None:
         self.heard.append((token, threading.current_thread().name))
 
 
@@ -280,7 +280,7 @@ class AsyncHeard(AsyncCallbackHandler):
     def __init__(self) -> None:
         self.heard: list[tuple[str, str]] = []
 
-    async def on_llm_new_token(self, token: str, **_: Any) -> None:
+    async def on_llm_new_token(self, token: Any, **_: Any) -> None:
         self.heard.append((token, threading.current_thread().name))
 
 
@@ -298,7 +298,7 @@ def test_a_callback_may_call_the_same_model() -> None:
     model, answers = guard(StreamedText()), list[str]()
 
     class Asks(BaseCallbackHandler):
-        def on_llm_new_token(self, token: str, **_: Any) -> None:
+        def on_llm_new_token(self, token: Any, **_: Any) -> None:
             answers.append(model.invoke(token))
 
     assert list(model.stream("a b", {"callbacks": [Asks()]})) == ["a ", "b "]
@@ -336,7 +336,7 @@ async def test_an_error_of_the_model_reaches_its_caller_as_it_is() -> None:
 @pytest.mark.parametrize("kind", [Text, Chat])
 async def test_a_batch_waits_for_itself(kind: type[Text] | type[Chat]) -> None:
     model = guard(kind(), max_waiting=2)
-    inputs = [str(n) for n in range(100)]
+    inputs: list[Any] = [str(n) for n in range(100)]
     assert len(await model.abatch(inputs)) == 100
     assert len(model.batch(inputs[:40])) == 40
 
@@ -353,7 +353,7 @@ async def test_more_than_may_wait_are_refused() -> None:
 
 async def test_a_model_inside_a_model_does_not_wait_for_itself() -> None:
     inner = Chat()
-    chain = guard(Wrapper(inner=inner) | StrOutputParser())
+    chain: Runnable[Any, str] = guard(Wrapper(inner=inner) | StrOutputParser())
     with anyio.fail_after(LIMIT_S):
         answers = await asyncio.gather(*(chain.ainvoke(str(n)) for n in range(16)))
     assert answers == [f"to {n}" for n in range(16)]
@@ -375,13 +375,13 @@ async def test_a_full_executor_keeps_nobody_from_a_guarded_model() -> None:
 
 async def test_a_synchronous_call_inside_a_coroutine_does_not_block_for_ever() -> None:
     model = guard(Chat())
-    chain = RunnableLambda(lambda text: model.invoke(text).content)
+    chain: Runnable[Any, Any] = RunnableLambda(lambda text: model.invoke(text).content)
 
     async def call_here(n: int) -> Any:
         return model.invoke(str(n)).content  # on the loop's own thread
 
     with anyio.fail_after(LIMIT_S):
-        assert await asyncio.gather(call_here(1), call_here(2)) == ["to 1", "to 2"]
+        assert [await call_here(1), await call_here(2)] == ["to 1", "to 2"]
         assert await asyncio.gather(*(chain.ainvoke(str(n)) for n in range(12)))
 
 

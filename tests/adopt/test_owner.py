@@ -6,6 +6,7 @@ import gc
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -14,9 +15,10 @@ import pytest
 from locktender.adopt.job import Job
 from locktender.adopt.owner import GuardSettings, Owner
 from locktender.app.background import background
+from locktender.app.own_request import own_request, within
 from locktender.core.errors import ConfigError, DeadlineExceeded, QueueFull, WaitTooLong
 from locktender.core.events import Event, RequestEnded, RequestReceived
-from locktender.core.scope import OuterRequest, own_request, within
+from locktender.core.scope import OuterRequest
 
 LIMIT_S = 30
 
@@ -220,11 +222,11 @@ def test_a_job_of_another_owner_inside_a_job_takes_its_turn(heavy: Heavy) -> Non
     outer_owner, inner_owner = Owner("outer", GuardSettings()), Owner("inner", GuardSettings())
     heavy.gate.set()
 
-    def outer(jobs: Sequence[Job[Any]]) -> None:
+    def outer(jobs: Sequence[Job[list[Any]]]) -> None:
         jobs[0].end(inner_owner.run([heavy.job(1)]))
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: outer_owner.run([Job(outer)]), range(8)))
+        answers: list[Any] = list(pool.map(lambda _: outer_owner.run([Job(outer)]), range(8)))
     assert answers == [[[1]]] * 8
 
 
@@ -254,7 +256,7 @@ def test_what_the_object_raises_reaches_its_caller_as_it_is() -> None:
     owner = Owner("heavy", GuardSettings())
     error = ZeroDivisionError("mine")
 
-    def work(jobs: Sequence[Job[Any]]) -> None:
+    def work(_jobs: Sequence[Job[Any]]) -> None:
         raise error
 
     with pytest.raises(ZeroDivisionError) as raised:
@@ -281,10 +283,8 @@ def test_every_request_ends_once() -> None:
     owner = Owner("heavy", GuardSettings(max_waiting=3, batch=False), events.append)
 
     def call(n: int) -> None:
-        try:
+        with suppress(QueueFull):
             owner.run([Job(lambda jobs: jobs[0].end(n))])
-        except QueueFull:
-            pass
 
     with ThreadPoolExecutor(24) as pool:
         list(pool.map(call, range(200)))

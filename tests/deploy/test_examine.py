@@ -21,13 +21,13 @@ def test_a_router_a_mounted_app_and_the_root_are_looked_at() -> None:
     add_routes(router, Echo() | str, path="/text")
     add_routes(inner, Echo() | str, path="/deep")
     add_routes(app, Echo() | str)
-    app.include_router(router)
+    app.include_router(router, prefix="/api")
     app.mount("/inner", inner)
-    assert _paths(app) == ["/.steps[0]", "/v1/text.steps[0]", "/inner/deep.steps[0]"]
+    assert _paths(app) == ["/.steps[0]", "/api/v1/text.steps[0]", "/inner/deep.steps[0]"]
 
 
 def test_endpoints_of_the_user_and_the_state_of_the_app_are_looked_at() -> None:
-    app, closed, kept = FastAPI(), Echo(), Echo()
+    app, closed, other, kept = FastAPI(), Echo(), Echo(), Echo()
 
     def model() -> Runnable[Any, str]:
         return closed
@@ -37,11 +37,12 @@ def test_endpoints_of_the_user_and_the_state_of_the_app_are_looked_at() -> None:
         return await model.ainvoke("?") + UNNAMED.invoke("!")
 
     app.state.model = kept
-    assert set(_paths(app)) == {
-        "/ask:UNNAMED",
-        "app.state['model']",
-        "/ask.__annotations__['model']",
-    }
+
+    @app.post("/ask")
+    async def ask_other() -> str:
+        return await other.ainvoke("?")
+
+    assert _paths(app) == ["/ask:UNNAMED", "/ask:closed", "/ask:other", "app.state['model']"]
 
 
 def test_what_has_no_routes_is_looked_at_as_it_is() -> None:
@@ -51,6 +52,23 @@ def test_what_has_no_routes_is_looked_at_as_it_is() -> None:
         await model.ainvoke(str(scope))
 
     assert _paths(app) == ["app:model"]
+
+
+def test_what_is_guarded_is_told_from_what_is_not() -> None:
+    app, model = FastAPI(), Echo()
+    add_routes(app, Echo() | str, path="/guarded")
+    add_routes(app, Echo() | str, path="/left", guard="off")
+
+    @app.get("/ask")
+    async def ask() -> str:
+        return await model.ainvoke("?")
+
+    plans = {each.path.partition(".")[0]: each.plan for each in examine_app(app).findings}
+    assert {path: plan.partition(" ")[0] for path, plan in plans.items()} == {
+        "/guarded": "Gives",
+        "/left": "Nothing:",
+        "/ask:model": "Nothing:",
+    }
 
 
 def _paths(app: object) -> list[str]:

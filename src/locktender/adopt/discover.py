@@ -8,7 +8,7 @@ Whether a model is unsafe is for `hazards` to say.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,14 +45,17 @@ class Survey:
 
 def discover(root: object, name: str = "chain") -> list[Found]:
     """Return the models in `root`, each once, in an order that does not change."""
-    return list(survey({name: root}).found)
+    return list(survey([(name, root)]).found)
 
 
 def survey(
-    roots: Mapping[str, object], *, max_objects: int = _MAX_OBJECTS, max_depth: int = _MAX_DEPTH
+    roots: Iterable[tuple[str, object]],
+    *,
+    max_objects: int = _MAX_OBJECTS,
+    max_depth: int = _MAX_DEPTH,
 ) -> Survey:
     """Find the models in several objects, whose names begin the paths."""
-    waiting = deque((name, root, 0) for name, root in roots.items() if not is_opaque(root))
+    waiting = deque((name, root, 0) for name, root in roots if not is_opaque(root))
     seen: dict[int, object] = {}  # who is kept, keeps his number
     found: list[Found] = []
     is_complete = True

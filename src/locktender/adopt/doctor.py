@@ -5,7 +5,7 @@ terminal of 80 columns or more.  What a batch needs is known to who runs it, and
 question.  The command is `cli_doctor`'s, and what an app serves is `deploy.examine`'s to find.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
@@ -46,7 +46,7 @@ class Diagnosis:
 
 
 def examine(
-    roots: Mapping[str, object],
+    roots: Iterable[tuple[str, object]],
     *,
     why_no_batch: WhyNoBatch | None = None,
     is_guarded: Callable[[object], bool] | None = None,

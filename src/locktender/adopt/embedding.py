@@ -16,24 +16,24 @@ class GuardedEmbeddings:
     def embed_documents(self, texts: list[str], *arguments: Any, **options: Any) -> Any:
         """Embed each of `texts`."""
         plain = partial(plain_class(self).embed_documents, self, texts, *arguments, **options)
-        return generated(owner_of(self), _without_manager(plain), None, "\n".join(texts))
+        return generated(owner_of(self), _alone(plain), None, "\n".join(texts))
 
     def embed_query(self, text: str, *arguments: Any, **options: Any) -> Any:
         """Embed `text`."""
         plain = partial(plain_class(self).embed_query, self, text, *arguments, **options)
-        return generated(owner_of(self), _without_manager(plain), None, text)
+        return generated(owner_of(self), _alone(plain), None, text)
 
     async def aembed_documents(self, texts: list[str], *arguments: Any, **options: Any) -> Any:
         """Embed each of `texts`."""
         plain = partial(plain_class(self).embed_documents, self, texts, *arguments, **options)
         owner = owner_of(self)
-        return await agenerated(owner, _without_manager(plain), None, "\n".join(texts))
+        return await agenerated(owner, _alone(plain), None, "\n".join(texts))
 
     async def aembed_query(self, text: str, *arguments: Any, **options: Any) -> Any:
         """Embed `text`."""
         plain = partial(plain_class(self).embed_query, self, text, *arguments, **options)
-        return await agenerated(owner_of(self), _without_manager(plain), None, text)
+        return await agenerated(owner_of(self), _alone(plain), None, text)
 
 
-def _without_manager(plain: partial[Any]) -> Any:
+def _alone(plain: partial[Any]) -> Any:
     return lambda _run_manager: plain()

@@ -53,7 +53,7 @@ def _guarded(plain: Callable[..., Any]) -> Callable[..., Any]:
             result = plain(self, *arguments, **options)
             jobs[0].end(iter(list(result)) if isinstance(result, Iterator) else result)
 
-        (result,) = owner_of(self).run([Job(work)])
-        return result
+        job: Job[Any] = Job(work)
+        return owner_of(self).run([job])[0]
 
     return guarded

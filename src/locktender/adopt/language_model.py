@@ -17,11 +17,13 @@ from locktender.adopt.heavy import owner_of
 from locktender.adopt.relay import agenerated, astreamed, generated, streamed
 from locktender.adopt.swap import plain_class
 from locktender.app.completion import cancelled_with
-from locktender.core.scope import outer_request, own_request, within
+from locktender.app.own_request import own_request, within
+from locktender.core.scope import outer_request
 
 __all__ = [
     "GuardedChat",
     "GuardedModel",
+    "LeftCalls",
     "OneRequestBatches",
     "StreamedChat",
     "StreamedModel",
@@ -31,28 +33,8 @@ __all__ = [
 Prompts = Sequence[str] | Sequence[BaseMessage]
 
 
-class GuardedModel:
-    """The methods of a `BaseLLM` or `BaseChatModel`."""
-
-    def _generate(
-        self,
-        prompts: Prompts,
-        stop: list[str] | None = None,
-        run_manager: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        plain = partial(self._plain_generate, prompts, stop, kwargs)
-        return generated(owner_of(self), plain, run_manager, text_of(prompts))
-
-    async def _agenerate(
-        self,
-        prompts: Prompts,
-        stop: list[str] | None = None,
-        run_manager: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        plain = partial(self._plain_generate, prompts, stop, kwargs)
-        return await agenerated(owner_of(self), plain, run_manager, text_of(prompts))
+class LeftCalls:
+    """What is the same for all: a call whose caller leaves."""
 
     async def agenerate(self, *arguments: Any, **options: Any) -> LLMResult:
         """Answer, unless the caller of the outer request goes.
@@ -63,6 +45,30 @@ class GuardedModel:
         with cancelled_with(outer_request.get(), asyncio.current_task()):
             result: LLMResult = await plain_class(self).agenerate(self, *arguments, **options)
             return result
+
+
+class GuardedModel(LeftCalls):
+    """The methods of a `BaseLLM` or `BaseChatModel`."""
+
+    def _generate(
+        self,
+        prompts: Any,
+        stop: list[str] | None = None,
+        run_manager: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        plain = partial(self._plain_generate, prompts, stop, kwargs)
+        return generated(owner_of(self), plain, run_manager, text_of(prompts))
+
+    async def _agenerate(
+        self,
+        prompts: Any,
+        stop: list[str] | None = None,
+        run_manager: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        plain = partial(self._plain_generate, prompts, stop, kwargs)
+        return await agenerated(owner_of(self), plain, run_manager, text_of(prompts))
 
     def _plain_generate(
         self, prompts: Prompts, stop: Any, kwargs: dict[str, Any], run_manager: Any

@@ -101,7 +101,7 @@ class Owner:
         return type(None), ()  # What it hangs on can be read where there is no locktender.
 
     def run(self, jobs: Sequence[Job[_Result]]) -> list[_Result]:
-        """Wait for the results of all `jobs`, whose pieces nobody reads; one that fails ends all."""
+        """Wait for the results of all `jobs`; one that fails ends the others."""
         woken = threading.Event()
         with ExitStack() as stack:
             for job in jobs:
@@ -126,7 +126,7 @@ class Owner:
             job.result()
 
     async def arun(self, jobs: Sequence[Job[_Result]]) -> list[_Result]:
-        """Wait for the results of all `jobs`, whose pieces nobody reads; one that fails ends all."""
+        """Wait for the results of all `jobs`; one that fails ends the others."""
         news = asyncio.Event()
         with ExitStack() as stack:
             stack.enter_context(cancelled_with(outer_request.get(), asyncio.current_task()))

@@ -15,19 +15,19 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult, GenerationCh
 
 from locktender.adopt.heavy import owner_of, pipeline_of
 from locktender.adopt.job import Job
-from locktender.adopt.language_model import GuardedModel, OneRequestBatches
+from locktender.adopt.language_model import LeftCalls, OneRequestBatches
 from locktender.adopt.owner import Owner
 from locktender.adopt.pipeline_chat import ChunkMaker, chat_call, chat_result
 from locktender.adopt.pipeline_llm import last_chunk, stream_head, text_generation, text_task
 from locktender.adopt.text_pipeline import Completion, make_job
-from locktender.core.scope import own_request, within
+from locktender.app.own_request import own_request, within
 
 __all__ = ["GuardedPipelineChat", "GuardedPipelineLLM"]
 
 _MAX_AT_ONCE = 64  # prompts of one call in the gate; the rest of them follows
 
 
-class GuardedPipelineLLM(GuardedModel):
+class GuardedPipelineLLM(LeftCalls):
     """The methods of a `HuggingFacePipeline`."""
 
     def _generate(
@@ -95,7 +95,7 @@ class GuardedPipelineLLM(GuardedModel):
         return LLMResult(generations=generations)
 
 
-class GuardedPipelineChat(OneRequestBatches, GuardedModel):
+class GuardedPipelineChat(OneRequestBatches, LeftCalls):
     """The methods of a `ChatHuggingFace` over a pipeline."""
 
     def _generate(

@@ -9,7 +9,7 @@ Pickled, an object is of its plain class again.
 
 import threading
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 __all__ = ["PLAIN", "plain_class", "swap"]
 
@@ -29,12 +29,13 @@ def swap(model: object, methods: type, *, is_for_one: bool = False) -> None:
     """
     with _lock:
         if plain_class(model) is type(model):
+            plain: Any = type(model)
             make = _subclass.__wrapped__ if is_for_one else _subclass
-            model.__class__ = make(type(model), methods)
+            model.__class__ = make(plain, methods)
 
 
 @lru_cache(maxsize=256)
-def _subclass(plain: type, methods: type) -> type:
+def _subclass(plain: Any, methods: Any) -> Any:
     # Not a second base: it would change the layout.
     own = {
         name: value
@@ -55,7 +56,7 @@ def _subclass(plain: type, methods: type) -> type:
     )
     made.__qualname__ = plain.__qualname__
     setattr(made, PLAIN, plain)
-    return cast("type", made)
+    return made
 
 
 def _reduce(model: Any, protocol: Any) -> Any:

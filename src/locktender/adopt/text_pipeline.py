@@ -73,16 +73,13 @@ class Completion:
 
 def make_job(pipeline: Any, task: TextTask) -> Job[Completion]:
     """Return the job that has `pipeline` answer `task`."""
-    parameters = dict(task.settings.parameters)
-    limit = parameters.get("max_new_tokens")
-    if limit is None:
-        limit = getattr(getattr(pipeline, "generation_config", None), "max_new_tokens", None)
+    limit = _max_new_tokens(pipeline, dict(task.settings.parameters))
     return Job(
         partial(run_texts, pipeline),
         payload=task,
         key=batch_key(pipeline, task),
         prompt=task.prompt,
-        max_tokens=limit if isinstance(limit, int) and limit > 0 else _MAX_TOKENS,
+        max_tokens=max(1, _MAX_TOKENS if limit is None else limit),
     )
 
 
@@ -138,11 +135,14 @@ class _Call:
         first = result[0] if isinstance(result, list) else result
         text = next(first[key] for key in _RESULT_KEYS if key in first)
         n_prompt = len(task.prompt) if text.startswith(task.prompt) else 0
-        text = _cut(text, n_prompt, task.settings.stop)
-        if task.wants_pieces and text[n_prompt:]:
-            job.put(text[n_prompt:])
+        kept = _cut(text, n_prompt, task.settings.stop)
+        if task.wants_pieces and kept[n_prompt:]:
+            job.put(kept[n_prompt:])
+        limit = _max_new_tokens(self._pipeline, self._parameters)
+        is_at_limit = kept == text and limit is not None and watch.n_steps >= limit
         job.n_tokens = watch.n_steps
-        job.end(Completion(text, text[n_prompt:], 0, watch.n_steps, "stop"))
+        reason = "length" if is_at_limit else "stop"
+        job.end(Completion(kept, kept[n_prompt:], 0, watch.n_steps, reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +282,14 @@ class _Generation:
             if value is not None:
                 return value
         return None
+
+
+def _max_new_tokens(pipeline: Any, parameters: Mapping[str, Any]) -> int | None:
+    """Return how many new tokens there may be, as far as that can be told without a prompt."""
+    limit = parameters.get("max_new_tokens")
+    if limit is None:
+        limit = getattr(getattr(pipeline, "generation_config", None), "max_new_tokens", None)
+    return limit if isinstance(limit, int) else None
 
 
 def _text_of(pipeline: Any, job: Job[Completion], n_given: int = 0) -> RowText:

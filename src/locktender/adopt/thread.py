@@ -140,7 +140,8 @@ class ThreadReplica:
         return run
 
     async def wait_lost(self) -> str:
-        return await self._loop.create_future()  # it lives as long as the process
+        never: asyncio.Future[str] = self._loop.create_future()
+        return await never  # it lives as long as the process
 
     async def stop(self, *, drain_s: float) -> None:  # noqa: ARG002 - a thread cannot be ended by force
         self.close()

@@ -42,9 +42,7 @@ class Background:
             future.cancel()
             raise
 
-    def submit(
-        self, work: Coroutine[Any, Any, _Result]
-    ) -> "concurrent.futures.Future[_Result]":
+    def submit(self, work: Coroutine[Any, Any, _Result]) -> "concurrent.futures.Future[_Result]":
         """Begin `work`, in the ContextVars of the caller; cancelling the future cancels it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop())
 

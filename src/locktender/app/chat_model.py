@@ -25,7 +25,8 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator
 from locktender.app.background import background
 from locktender.app.chat_body import chat_messages, not_supported
 from locktender.app.completion import Call, cancelled_with, complete, stream
-from locktender.core.scope import outer_request, own_request, within
+from locktender.app.own_request import own_request, within
+from locktender.core.scope import outer_request
 from locktender.wire.header import parse_id
 from locktender.wire.openai_answer import Answer
 

@@ -6,13 +6,11 @@ ContextVar, which asyncio tasks and the threads that LangChain starts inherit.
 """
 
 import threading
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-__all__ = ["CancelToken", "OuterRequest", "Scope", "outer_request", "own_request", "within"]
+__all__ = ["CancelToken", "OuterRequest", "Scope", "outer_request"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,27 +78,3 @@ class OuterRequest:
 
 
 outer_request: ContextVar[OuterRequest | None] = ContextVar("outer_request", default=None)
-
-
-@contextmanager
-def own_request() -> Iterator[OuterRequest]:
-    """Give the outer request, or one for a batch that is not part of any; its end cancels it."""
-    outer = outer_request.get()
-    if outer is not None:
-        yield outer
-        return
-    own = OuterRequest(uuid.uuid4().hex)
-    try:
-        yield own
-    finally:
-        own.cancel.set()  # When one input has failed, LangChain leaves the others running.
-
-
-@contextmanager
-def within(outer: OuterRequest) -> Iterator[None]:
-    """Have the calls that are made here belong to `outer`."""
-    token = outer_request.set(outer)
-    try:
-        yield
-    finally:
-        outer_request.reset(token)

@@ -49,7 +49,7 @@ async def translate(text: str) -> str:
 
 def _rhyme(text: str) -> str:
     """Find a rhyme."""
-    return structured.invoke(text)
+    return str(structured.invoke(text))
 
 
 chain = create_agent(

@@ -1,12 +1,15 @@
 """A model whose fields may be set by the caller, and others that may be chosen instead of it."""
 
+from typing import Any
+
 from langchain_core.runnables import ConfigurableField
 
 from adopt.chains.models import Echo, EchoChat, pipeline, remote
 
 __all__ = ["PLANTED", "chain"]
 
-default, local, behind_a_factory, other = pipeline(), Echo(), Echo(), EchoChat()
+default, local, behind_a_factory = pipeline(), Echo(), Echo()
+other: Any = EchoChat()
 PLANTED = (default, local, behind_a_factory, other)
 
 chain = default.configurable_fields(

@@ -13,7 +13,6 @@ __all__ = ["PLANTED", "chain"]
 
 closed, given, keyed, filled, owned, called, streamed, cached = (Echo() for _ in range(8))
 wrapped = pipeline()
-PLANTED = (closed, given, keyed, filled, owned, called, streamed, cached, wrapped)
 SAFE = remote()
 
 
@@ -58,7 +57,7 @@ def _cached() -> Echo:
 
 @_traced
 def _traced_answer(text: str) -> str:
-    return wrapped.invoke(text) + str(SAFE)
+    return f"{wrapped.invoke(text)} {SAFE}"
 
 
 def _stream(chunks: Iterator[str]) -> Iterator[str]:
@@ -66,7 +65,7 @@ def _stream(chunks: Iterator[str]) -> Iterator[str]:
         yield from streamed.stream(chunk)
 
 
-PLANTED = (*PLANTED, _cached())
+PLANTED = (closed, given, keyed, filled, owned, called, streamed, cached, wrapped, _cached())
 chain = (
     RunnableLambda(_answer_with(closed))
     | _default

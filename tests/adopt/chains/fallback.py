@@ -1,5 +1,7 @@
 """Models that stand in for one another, in two levels, and are tried again."""
 
+from typing import Any
+
 from langchain_core.language_models import FakeListLLM
 
 from adopt.chains.models import Echo, EchoChat, chat_over, pipeline, remote
@@ -7,7 +9,8 @@ from adopt.chains.models import Echo, EchoChat, chat_over, pipeline, remote
 __all__ = ["PLANTED", "chain"]
 
 shared = pipeline()  # below a chat model, and by itself
-first, third, last = Echo(), EchoChat(), Echo()
+third, last = EchoChat(), Echo()
+first: Any = Echo()
 second = chat_over(shared)
 PLANTED = (first, second, shared, third, last)
 

@@ -72,19 +72,19 @@ class EchoEmbeddings(Embeddings):
         return [float(len(text))]
 
 
-def pipeline() -> HuggingFacePipeline:
+def pipeline() -> Any:
     return HuggingFacePipeline(pipeline=_Pipeline(), model_id="stand-in")
 
 
-def chat_over(llm: object) -> ChatHuggingFace:
+def chat_over(llm: object) -> Any:
     return ChatHuggingFace.model_construct(llm=llm)  # whose constructor would load a tokenizer
 
 
-def embeddings() -> HuggingFaceEmbeddings:
+def embeddings() -> Any:
     return HuggingFaceEmbeddings.model_construct(model_name="stand-in")
 
 
-def remote() -> ChatOpenAI:
+def remote() -> Any:
     return ChatOpenAI(api_key=SecretStr("none"), base_url="http://127.0.0.1:9")
 
 

@@ -24,7 +24,7 @@ class _Settings:
 class _Own(Runnable[str, str]):
     """A runnable of the user's, whose method uses a global."""
 
-    def invoke(self, input: str, _config: RunnableConfig | None = None, **_: Any) -> str:  # noqa: A002 - LangChain's name
+    def invoke(self, input: str, config: RunnableConfig | None = None, **_options: Any) -> str:  # noqa: A002 - LangChain's name
         return run.invoke(input)
 
 
@@ -43,4 +43,6 @@ def _answer(text: str) -> str:
     return _help(text) + _Settings.model.invoke(text) + LATE.invoke(text)
 
 
-chain = RunnableLambda(lambda text: models.SHARED.invoke(direct.invoke(text))) | _answer | _Own()
+chain: Any = (
+    RunnableLambda(lambda text: models.SHARED.invoke(direct.invoke(text))) | _answer | _Own()
+)
