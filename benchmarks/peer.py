@@ -2,6 +2,9 @@
 
 The environment has what ours has, in the same versions, as far as both use it: what is compared is
 the two packages, and not two versions of uvicorn.  LangServe is run and never imported or read.
+
+A second environment has torch and transformers too.  They are ours: it looks there for what it has
+not, so that gigabytes lie on the disk only once, and in no other version.
 """
 
 import fcntl
@@ -10,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 import venv
 from collections.abc import Iterator, Mapping
@@ -29,23 +33,36 @@ _SHARED = (
     *("fastapi", "starlette", "pydantic", "uvicorn", "uvloop", "httptools"),
     *("langchain-core", "langchain-openai", "openai", "httpx", "orjson"),
 )
+_MODELS = ("langchain-huggingface", "tokenizers", "torch", "transformers")
 
 
-def langserve_python() -> Path:
+def langserve_python(*, has_models: bool = False) -> Path:
     """Return the interpreter of LangServe's environment, which is made when it is missing."""
     wanted = ["langserve[all]==0.3.3", *(f"{name}=={version(name)}" for name in _SHARED)]
-    folder = cache_root() / "benchmarks" / f"langserve-0.3.3-python-3.{sys.version_info.minor}"
+    if has_models:
+        wanted += [f"{name}=={version(name)}" for name in _MODELS]
+    name = "langserve-0.3.3-models" if has_models else "langserve-0.3.3"
+    folder = cache_root() / "benchmarks" / f"{name}-python-3.{sys.version_info.minor}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made_of, recipe = folder / "made-of", "\n".join(wanted)
+    found_at = sysconfig.get_path("purelib") if has_models else ""
+    made_of, recipe = folder / "made-of", "\n".join([*wanted, found_at]).strip()
     python = folder / "bin" / "python"
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made_of.exists() or made_of.read_text() != recipe:
             shutil.rmtree(folder, ignore_errors=True)
             venv.create(folder, with_pip=True)
+            if found_at:
+                _look_also_in(found_at, folder)
             subprocess.run([python, "-m", "pip", "install", "-qq", *wanted], check=True)
             made_of.write_text(recipe)
     return python
+
+
+def _look_also_in(packages: str, folder: Path) -> None:
+    own = sysconfig.get_path("purelib", vars={"base": str(folder)})
+    # What is there only by reference, as we are, is not found this way.
+    Path(own, "also.pth").write_text(f"{packages}\n")
 
 
 def uvicorn_command(
@@ -64,7 +81,11 @@ def uvicorn_command(
 
 @contextmanager
 def serving(
-    command: list[str], port: int, environment: Mapping[str, str], folder: Path
+    command: list[str],
+    port: int,
+    environment: Mapping[str, str],
+    folder: Path,
+    start_s: float = START_S,
 ) -> Iterator[psutil.Process]:
     """Run a server in `folder` from the moment when it takes connections at `port`; end it."""
     environment = {**os.environ, "LANGSMITH_TRACING": "false", **environment}
@@ -73,7 +94,7 @@ def serving(
     with log.open("w") as output:
         process = psutil.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
         try:
-            _wait_until_open(process, port, log)
+            _wait_until_open(process, port, log, start_s)
             yield process
         finally:
             if process.poll() is None:
@@ -88,8 +109,8 @@ def free_port() -> int:
         return port
 
 
-def _wait_until_open(process: psutil.Popen, port: int, log: Path) -> None:
-    give_up_at = time.monotonic() + START_S
+def _wait_until_open(process: psutil.Popen, port: int, log: Path, start_s: float) -> None:
+    give_up_at = time.monotonic() + start_s
     while process.poll() is None and time.monotonic() < give_up_at:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -191,7 +191,7 @@ def test_a_tokenizer_without_a_template_is_refused(tokenizer: Any) -> None:
 
 
 def test_a_role_may_be_named(tokenizer: Any) -> None:
-    named = ChatMessage("Hi", role="user")
+    named = ChatMessage(content="Hi", role="user")
     assert render(tokenizer, [named]) == render(tokenizer, [HumanMessage("Hi")])
 
 

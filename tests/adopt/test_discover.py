@@ -5,17 +5,21 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from types import MethodType, SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.documents import Document
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableLambda
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from adopt.chains.models import UNNAMED, Echo, EchoChat, chat_over, pipeline, remote
+from locktender.adopt.contents import contents_of, is_opaque
 from locktender.adopt.discover import discover, survey
+from locktender.adopt.guard import guard
 from locktender.adopt.hazards import hazard_of
 
 CHAINS = sorted(
@@ -91,6 +95,27 @@ class _OfTheClass:
     model = Echo()
 
 
+class _PydanticOfTheClass(BaseModel):
+    model: ClassVar[Any] = Echo()
+
+
+class _Static:
+    @staticmethod
+    def answer() -> str:
+        return UNNAMED.invoke("?")
+
+
+class _Heavy:
+    """Looks like what holds the weights."""
+
+    __module__ = "torch.nn.modules.module"
+
+
+class _Network(_Heavy):
+    def __init__(self, model: object) -> None:
+        self.model = model
+
+
 class _Property:
     @property
     def model(self) -> object:
@@ -101,6 +126,13 @@ def _private(model: object) -> _Pydantic:
     held = _Pydantic()
     held._private = model  # noqa: SLF001 - what a method of its own would do
     return held
+
+
+def _noted(model: object) -> object:
+    def note() -> None: ...
+
+    vars(note)["model"] = model
+    return note
 
 
 @pytest.mark.parametrize(
@@ -115,6 +147,7 @@ def _private(model: object) -> _Pydantic:
         lambda model: _Pydantic(field=model),
         lambda model: _Pydantic.model_validate({"extra": model}),
         _private,
+        _noted,
         lambda model: model.invoke,
         lambda model: Echo(inner=model),
         lambda model: remote().bind(tools=[model]),
@@ -129,10 +162,34 @@ def test_a_hidden_model_is_found(hide: Callable[[Any], object]) -> None:
 def test_attributes_of_a_users_class_and_globals_of_its_properties_are_found() -> None:
     assert [each.path for each in discover(_OfTheClass())] == ["chain.model"]
     assert [each.path for each in discover(_Property())] == ["chain.model:UNNAMED"]
+    assert [each.path for each in discover(_Static())] == ["chain.answer:UNNAMED"]
+
+
+def test_the_code_of_a_bound_method_is_looked_at() -> None:
+    class Methods(dict[str, object]):
+        pass
+
+    def answer(_self: object) -> str:
+        return UNNAMED.invoke("?")
+
+    assert [each.path for each in discover(MethodType(answer, Methods()))] == ["chain:UNNAMED"]
+
+
+def test_weights_documents_and_owners_are_not_looked_into() -> None:
+    model = guard(Echo())
+    held: list[object] = [_Network(Echo()), Document("text", metadata={"by": Echo()})]
+    held.append(AIMessage("text", response_metadata={"by": Echo()}))
+    assert discover(held) == []
+    assert not [name for name in _names(model) if "owner" in name]
+
+
+def test_what_a_library_defines_is_not_looked_into() -> None:
+    chain = RunnableLambda(str) | Echo() | str
+    assert survey([("chain", chain)], max_objects=20).is_complete
 
 
 def test_a_class_itself_is_not_looked_into() -> None:
-    assert discover([_OfTheClass, import_module("adopt.chains.models")]) == []
+    assert discover([_OfTheClass, _PydanticOfTheClass, import_module("adopt.chains.models")]) == []
 
 
 def test_circles_do_no_harm() -> None:
@@ -256,6 +313,11 @@ def test_nothing_is_run_to_find_a_model(wraps: list[Callable[[object], object]])
     found = discover(hidden)
     assert _Nosy.touched == []
     assert [each.model for each in found] == [model]
+
+
+def _names(value: object) -> list[str]:
+    """Return what the walk looks into."""
+    return [name for name, part in contents_of(value) if not is_opaque(part)]
 
 
 def _ids(models: Any) -> set[int]:

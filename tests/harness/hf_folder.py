@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,27 +51,22 @@ def _make(gguf: Path, folder: Path) -> None:
 
 
 def _tokenizer(gguf: Path) -> Any:
-    from transformers import AutoTokenizer  # noqa: PLC0415 - it takes seconds
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    transformers = import_module("transformers")  # now, since it takes seconds
+    tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.eos_token = tokenizer.pad_token = END_TOKEN
     assert tokenizer.chat_template
     return tokenizer
 
 
 def _model(gguf: Path, end: int) -> Any:
-    import torch  # noqa: PLC0415 - it takes seconds
-    from transformers import AutoConfig, LlamaForCausalLM  # noqa: PLC0415 - it takes seconds
-    from transformers.modeling_gguf_pytorch_utils import (  # noqa: PLC0415 - it takes seconds
-        load_gguf_checkpoint,
-    )
-
-    config = AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    torch, transformers = import_module("torch"), import_module("transformers")
+    reader = import_module("transformers.modeling_gguf_pytorch_utils")
+    config = transformers.AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)
     with torch.device("meta"):  # without memory: each weight is replaced
-        model: Any = LlamaForCausalLM(config)
+        model = transformers.LlamaForCausalLM(config)
     # Not `from_pretrained`: that wants a further package, and what it loads cannot be saved.
-    tensors = load_gguf_checkpoint(str(gguf), return_tensors=True, model_to_load=model)["tensors"]
-    model.load_state_dict(tensors, strict=False, assign=True)
+    read = reader.load_gguf_checkpoint(str(gguf), return_tensors=True, model_to_load=model)
+    model.load_state_dict(read["tensors"], strict=False, assign=True)
     model.tie_weights()
     model.generation_config.eos_token_id = model.generation_config.pad_token_id = end
     return model

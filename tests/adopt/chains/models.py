@@ -12,6 +12,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 __all__ = [
+    "LATE",
     "SHARED",
     "UNNAMED",
     "AsyncEcho",
@@ -89,4 +90,5 @@ def remote() -> Any:
 
 
 SHARED = Echo()
+LATE = Echo()
 UNNAMED = Echo()

@@ -13,7 +13,7 @@ __all__ = ["PLANTED", "SHARED", "chain", "invoke"]
 direct, helped, held, run = pipeline(), Echo(), Echo(), Echo()
 invoke = Echo()  # whose name is only an attribute's, in what follows
 SHARED = Echo()  # another module has the one that is named
-PLANTED = (direct, helped, held, run, models.SHARED)
+PLANTED = (direct, helped, held, run, models.SHARED, models.LATE)
 
 
 class _Settings:
@@ -38,7 +38,7 @@ def _not_called(text: str) -> str:
 
 @as_chain
 def _answer(text: str) -> str:
-    from adopt.chains.models import SHARED as LATE  # noqa: PLC0415 - as users avoid circles
+    from adopt.chains.models import LATE  # noqa: PLC0415 - as users avoid circles
 
     return _help(text) + _Settings.model.invoke(text) + LATE.invoke(text)
 

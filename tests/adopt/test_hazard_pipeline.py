@@ -1,0 +1,382 @@
+"""What goes wrong on a bare `HuggingFacePipeline` with several callers, and not on a guarded one."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import anyio
+import pytest
+from langchain_core.runnables import ConfigurableField
+from langchain_huggingface import HuggingFacePipeline
+
+from harness.pipe import (
+    LIMIT_S,
+    Forwards,
+    Guarding,
+    MakePipe,
+    Meeting,
+    guarding,
+    make_pipe,
+    make_tiny_pipe,
+    one_torch_thread,
+)
+
+__all__ = ["guarding", "make_pipe", "make_tiny_pipe", "one_torch_thread"]
+
+PROMPT = "The lock keeper opened the gate and"
+LONG = "In the old town by the canal there lived a keeper of locks who had never once been late"
+SHORTER = {"truncation": True, "max_length": 5, "max_new_tokens": 2}
+LONGER = {"truncation": True, "max_length": 11, "max_new_tokens": 2}
+
+
+def in_threads(call: Callable[[Any], Any], inputs: Sequence[Any]) -> list[Any]:
+    with ThreadPoolExecutor(len(inputs)) as pool:
+        return list(pool.map(call, inputs, timeout=LIMIT_S))
+
+
+def meet_at_tokenizer(
+    pipes: Sequence[Any], guarding: Guarding, monkeypatch: pytest.MonkeyPatch
+) -> Meeting:
+    """Have two callers meet between the setting of the truncation and the encoding."""
+    meeting = Meeting(2, patience_s=guarding.patience_s)
+    for tokenizer in {id(pipe.tokenizer): pipe.tokenizer for pipe in pipes}.values():
+        set_plainly = type(tokenizer).set_truncation_and_padding.__get__(tokenizer)
+
+        def set_and_meet(*arguments: Any, plain: Any = set_plainly, **options: Any) -> None:
+            plain(*arguments, **options)
+            meeting()
+
+        monkeypatch.setattr(tokenizer, "set_truncation_and_padding", set_and_meet)
+    return meeting
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_the_truncation_of_one_caller_cuts_the_prompt_of_another(
+    guarding: Guarding, make_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch, round_: int
+) -> None:
+    options = [SHORTER, LONGER] if round_ else [LONGER, SHORTER]
+    pipe = make_pipe()
+    alone = [pipe(LONG, **one)[0]["generated_text"] for one in options]
+    llm = guarding(HuggingFacePipeline(pipeline=pipe))
+    forwards = Forwards(pipe.model)
+    meeting = meet_at_tokenizer([pipe], guarding, monkeypatch)
+    answers = in_threads(lambda one: llm.invoke(LONG, pipeline_kwargs=one), options)
+    assert meeting.has_met is not guarding.is_on
+    assert (sorted(forwards.n_tokens) == [5, 11]) is guarding.is_on
+    assert (answers == alone) is guarding.is_on
+
+
+def test_the_truncation_of_one_pipeline_cuts_the_prompt_of_another_over_the_same_model(
+    guarding: Guarding, make_tiny_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import pipeline  # noqa: PLC0415 - it takes seconds
+
+    shorter = make_tiny_pipe(**SHORTER)
+    longer = pipeline(
+        "text-generation", model=shorter.model, tokenizer=shorter.tokenizer, device="cpu", **LONGER
+    )
+    llms = [guarding(HuggingFacePipeline(pipeline=pipe)) for pipe in (shorter, longer)]
+    forwards = Forwards(shorter.model)
+    meet_at_tokenizer([shorter], guarding, monkeypatch)
+    in_threads(lambda llm: llm.invoke(LONG), llms)
+    assert (sorted(forwards.n_tokens) == [5, 11]) is guarding.is_on
+
+
+def test_the_truncation_of_one_stream_cuts_the_prompt_of_another(
+    guarding: Guarding, make_tiny_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = make_tiny_pipe()
+    llm = guarding(HuggingFacePipeline(pipeline=pipe))
+    forwards = Forwards(pipe.model)
+    meet_at_tokenizer([pipe], guarding, monkeypatch)
+    in_threads(lambda one: list(llm.stream(LONG, pipeline_kwargs=one)), [SHORTER, LONGER])
+    assert (sorted(forwards.n_tokens) == [5, 11]) is guarding.is_on
+
+
+def test_the_truncation_of_a_direct_call_cuts_the_prompt_of_the_chain(
+    guarding: Guarding, make_tiny_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = make_tiny_pipe()
+    llm = guarding(HuggingFacePipeline(pipeline=pipe))
+    forwards = Forwards(pipe.model)
+    meet_at_tokenizer([pipe], guarding, monkeypatch)
+    calls = [lambda: llm.invoke(LONG, pipeline_kwargs=SHORTER), lambda: pipe(LONG, **LONGER)]
+    in_threads(lambda call: call(), calls)
+    assert (sorted(forwards.n_tokens) == [5, 11]) is guarding.is_on
+
+
+def test_callers_that_come_at_once_share_forward_passes(
+    guarding: Guarding, make_tiny_pipe: MakePipe
+) -> None:
+    pipe, together = make_tiny_pipe(max_new_tokens=16), threading.Barrier(8)
+    alone = pipe(PROMPT)[0]["generated_text"]
+    forwards = Forwards(pipe.model)
+    llm = guarding(HuggingFacePipeline(pipeline=pipe))
+
+    def call(_: int) -> str:
+        together.wait(LIMIT_S)
+        return llm.invoke(PROMPT)
+
+    assert in_threads(call, range(8)) == [alone] * 8
+    assert (forwards.n == 8 * 16) is not guarding.is_on
+    assert (forwards.n_at_once == 1) is guarding.is_on
+
+
+def test_a_stream_that_is_left_generates_on(guarding: Guarding, make_tiny_pipe: MakePipe) -> None:
+    pipe = make_tiny_pipe(max_new_tokens=60)
+    llm = guarding(HuggingFacePipeline(pipeline=pipe))
+    llm.invoke(PROMPT, pipeline_kwargs={"max_new_tokens": 1})
+    threads = set(threading.enumerate())
+    is_left = threading.Event()
+    forwards = Forwards(pipe.model, lambda n: is_left.wait(LIMIT_S) and None if n == 20 else None)
+    stream = cast("Generator[str, None, None]", llm.stream(PROMPT))
+    next(stream)
+    stream.close()
+    leftover = set(threading.enumerate()) - threads
+    n_then = forwards.n
+    is_left.set()
+    for thread in leftover:
+        thread.join(LIMIT_S)
+    llm.invoke(PROMPT, pipeline_kwargs={"max_new_tokens": 1})
+    assert len(leftover) == (0 if guarding.is_on else 1)
+    assert (forwards.n - n_then - 1 <= 1) is guarding.is_on
+
+
+async def test_an_asynchronous_stream_that_is_left_generates_on(
+    guarding: Guarding, make_tiny_pipe: MakePipe
+) -> None:
+    pipe = make_tiny_pipe(max_new_tokens=60)
+    llm = guarding(HuggingFacePipeline(pipeline=pipe))
+    await llm.ainvoke(PROMPT, pipeline_kwargs={"max_new_tokens": 1})
+    is_left = threading.Event()
+    forwards = Forwards(pipe.model, lambda n: is_left.wait(LIMIT_S) and None if n == 20 else None)
+    threads = set(threading.enumerate())
+    with anyio.fail_after(LIMIT_S):
+        stream = cast("AsyncGenerator[str, None]", llm.astream(PROMPT))
+        await anext(stream)
+        await stream.aclose()
+        n_then = forwards.n
+        is_left.set()
+        for thread in set(threading.enumerate()) - threads:
+            if "Thread-" in thread.name:  # the executor's have other names, and live on
+                thread.join(LIMIT_S)
+        await llm.ainvoke(PROMPT, pipeline_kwargs={"max_new_tokens": 1})
+    assert (forwards.n - n_then - 1 <= 1) is guarding.is_on
+
+
+def test_each_stream_takes_a_thread(guarding: Guarding, make_tiny_pipe: MakePipe) -> None:
+    pipe, n_streams = make_tiny_pipe(max_new_tokens=4), 16
+    llm = guarding(HuggingFacePipeline(pipeline=pipe))
+    llm.invoke(PROMPT)
+    n_before, n_threads = threading.active_count(), []
+    meeting = Meeting(n_streams, patience_s=guarding.patience_s)
+
+    def count(_: int) -> None:
+        meeting()
+        n_threads.append(threading.active_count())
+
+    Forwards(pipe.model, count)
+    texts = in_threads(lambda _: "".join(llm.stream(PROMPT)), range(n_streams))
+    assert len(set(texts)) == 1
+    n_most = max(n_threads) - n_before - n_streams  # less those of the callers
+    assert n_most <= 0 if guarding.is_on else n_most == n_streams
+
+
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have streams give up after 0.3 s instead of 60 s, if it is their own streamer that waits."""
+    import transformers  # noqa: PLC0415 - it takes seconds
+
+    class Impatient(transformers.TextIteratorStreamer):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options | {"timeout": 0.3})
+
+    monkeypatch.setattr(transformers, "TextIteratorStreamer", Impatient)
+
+
+@pytest.mark.usefixtures("short_patience")
+def test_a_models_error_in_a_stream_is_lost(
+    guarding: Guarding, make_tiny_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(n: int) -> None:
+        if n == 3:
+            raise ZeroDivisionError("the model's own")
+
+    lost: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", lost.append)
+    pipe = make_tiny_pipe()
+    Forwards(pipe.model, fail)
+    llm = guarding(HuggingFacePipeline(pipeline=pipe))
+    with pytest.raises(ZeroDivisionError if guarding.is_on else queue.Empty):
+        list(llm.stream(PROMPT))
+    assert [one.exc_type for one in lost] == ([] if guarding.is_on else [ZeroDivisionError])
+    assert llm.invoke(PROMPT)
+
+
+@pytest.mark.usefixtures("short_patience")
+async def test_a_models_error_in_an_asynchronous_stream_is_lost(
+    guarding: Guarding, make_tiny_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(n: int) -> None:
+        if n == 3:
+            raise ZeroDivisionError("the model's own")
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    pipe = make_tiny_pipe()
+    Forwards(pipe.model, fail)
+    llm = guarding(HuggingFacePipeline(pipeline=pipe))
+    with pytest.raises(ZeroDivisionError if guarding.is_on else queue.Empty):
+        async for _ in llm.astream(PROMPT):
+            pass
+
+
+@pytest.mark.usefixtures("short_patience")
+def test_a_first_token_that_takes_its_time_ends_the_stream(
+    guarding: Guarding, make_tiny_pipe: MakePipe
+) -> None:
+    pipe, has_given_up = make_tiny_pipe(), threading.Event()
+    Forwards(pipe.model, lambda n: has_given_up.wait(0.6) and None if n == 1 else None)
+    llm = guarding(HuggingFacePipeline(pipeline=pipe))
+    if guarding.is_on:
+        assert "".join(llm.stream(PROMPT))
+        return
+    with pytest.raises(queue.Empty):
+        list(llm.stream(PROMPT))
+    has_given_up.set()
+
+
+async def test_a_cancelled_call_computes_on(guarding: Guarding, make_tiny_pipe: MakePipe) -> None:
+    pipe, loop, is_running = make_tiny_pipe(), asyncio.get_running_loop(), asyncio.Event()
+    is_left = threading.Event()
+
+    def begin(n: int) -> None:
+        if n == 3:
+            loop.call_soon_threadsafe(is_running.set)
+            is_left.wait(LIMIT_S)
+
+    forwards = Forwards(pipe.model, begin)
+    llm = guarding(HuggingFacePipeline(pipeline=pipe))
+    pool = ThreadPoolExecutor(2)
+    loop.set_default_executor(pool)
+    with anyio.fail_after(LIMIT_S):
+        task = asyncio.create_task(llm.ainvoke(PROMPT, pipeline_kwargs={"max_new_tokens": 50}))
+        await is_running.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        n_then = forwards.n
+        is_left.set()
+        pool.shutdown(wait=True)
+    llm.invoke(PROMPT, pipeline_kwargs={"max_new_tokens": 1})
+    assert (forwards.n - n_then - 1 <= 1) is guarding.is_on
+
+
+class CountedPool(ThreadPoolExecutor):
+    """An executor that counts what it is given."""
+
+    n_given = 0
+
+    def submit(self, /, *arguments: Any, **options: Any) -> Any:
+        self.n_given += 1
+        return super().submit(*arguments, **options)
+
+
+@pytest.mark.parametrize("way", ["invoke", "batch", "stream"])
+async def test_a_call_takes_the_threads_of_the_event_loop(
+    guarding: Guarding, make_tiny_pipe: MakePipe, way: str
+) -> None:
+    llm = guarding(HuggingFacePipeline(pipeline=make_tiny_pipe()))
+    loop, pool, is_over = asyncio.get_running_loop(), CountedPool(1), threading.Event()
+    loop.set_default_executor(pool)
+    blocked = loop.run_in_executor(None, is_over.wait, LIMIT_S)
+
+    async def call() -> None:
+        if way == "stream":
+            assert [one async for one in llm.astream(PROMPT)]
+        else:
+            assert await (llm.ainvoke(PROMPT) if way == "invoke" else llm.abatch([PROMPT] * 2))
+
+    task = asyncio.create_task(call())
+    done, _ = await asyncio.wait({task}, timeout=LIMIT_S if guarding.is_on else 0.2)
+    assert bool(done) is guarding.is_on
+    assert (pool.n_given == 1) is guarding.is_on
+    is_over.set()
+    with anyio.fail_after(LIMIT_S):
+        await asyncio.gather(blocked, task)
+
+
+def test_a_seed_means_nothing_beside_others(guarding: Guarding, make_pipe: MakePipe) -> None:
+    import torch  # noqa: PLC0415 - it takes seconds
+
+    options = {"do_sample": True, "max_new_tokens": 4, "temperature": 1.5}
+    pipe, alone = make_pipe(), []
+    for seed in range(8):
+        torch.manual_seed(seed)
+        alone.append(pipe(PROMPT, **options)[0]["generated_text"])
+    assert len(set(alone)) > 4
+    llm, meeting = guarding(HuggingFacePipeline(pipeline=pipe)), Meeting(8, patience_s=LIMIT_S)
+
+    def call(seed: int) -> str:
+        if guarding.is_on:
+            return llm.invoke(PROMPT, pipeline_kwargs=options, seed=seed)
+        torch.manual_seed(seed)
+        meeting()
+        return llm.invoke(PROMPT, pipeline_kwargs=options)
+
+    answers = in_threads(call, range(8))
+    assert (answers == alone) is guarding.is_on
+
+
+def test_the_end_strings_of_a_call_are_ignored(guarding: Guarding, make_pipe: MakePipe) -> None:
+    pipe = make_pipe()
+    whole = pipe(PROMPT, return_full_text=False)[0]["generated_text"]
+    stop = whole[4:12]  # of several tokens, and no whole words
+    llm = guarding(HuggingFacePipeline(pipeline=pipe))
+    expected = whole.partition(stop)[0] if guarding.is_on else whole
+    assert llm.invoke(PROMPT, stop=[stop]) == PROMPT + expected
+    assert "".join(llm.stream(PROMPT, stop=[stop])) == expected
+
+
+@pytest.mark.parametrize("way", ["direct", "made with", "configured"])
+def test_the_length_that_is_asked_for_is_ignored(
+    guarding: Guarding, make_tiny_pipe: MakePipe, way: str
+) -> None:
+    pipe, length = make_tiny_pipe(max_new_tokens=6), {"max_new_tokens": 2}
+    forwards = Forwards(pipe.model)
+    llm = HuggingFacePipeline(
+        pipeline=pipe, pipeline_kwargs=length if way == "made with" else None
+    )
+    guarding(llm)
+    if way == "configured":
+        chain = llm.configurable_fields(pipeline_kwargs=ConfigurableField(id="options"))
+        chain.invoke(PROMPT, {"configurable": {"options": length}})
+    else:
+        llm.invoke(PROMPT, **length if way == "direct" else {})
+    assert forwards.n == (2 if guarding.is_on else 6)
+
+
+async def test_nothing_tells_how_an_answer_came_about(
+    guarding: Guarding, make_pipe: MakePipe
+) -> None:
+    llm = guarding(HuggingFacePipeline(pipeline=make_pipe(max_new_tokens=3)))
+    result = await llm.agenerate([PROMPT])
+    (generation,) = result.generations[0]
+    told = generation.generation_info or {}
+    assert (told.get("finish_reason") == "length") is guarding.is_on
+    assert (told.get("usage", {}).get("completion_tokens") == 3) is guarding.is_on
+
+
+async def test_the_texts_of_a_guarded_model_are_those_of_the_bare_one(make_pipe: MakePipe) -> None:
+    from locktender import guard  # noqa: PLC0415 - beside what it is compared with
+
+    bare = HuggingFacePipeline(pipeline=make_pipe())
+    llm = guard(HuggingFacePipeline(pipeline=make_pipe()))
+    whole, streamed = bare.invoke(PROMPT), list(bare.stream(PROMPT))
+    assert whole == PROMPT + "".join(streamed)
+    assert llm.invoke(PROMPT) == await llm.ainvoke(PROMPT) == whole
+    assert [one for one in llm.stream(PROMPT) if one] == [one for one in streamed if one]
+    assert "".join([one async for one in llm.astream(PROMPT)]) == "".join(streamed)
+    assert await llm.abatch([PROMPT, LONG]) == bare.batch([PROMPT, LONG])

@@ -1,0 +1,161 @@
+"""Pipelines for the tests of hazards: the real model, and a tiny one where only the order counts.
+
+The weights are loaded once.  Each test has a model, a tokenizer and a pipeline of its own over
+them, so that an owner, a hook or a guarded class of one test is none of another's.
+"""
+
+import copy
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import pytest
+
+from locktender import guard
+
+LIMIT_S = 30.0  # for what is to come
+IN_VAIN_S = 0.2  # for what is not
+
+MakePipe: TypeAlias = Callable[..., Any]  # takes the options of a pipeline
+_Model = TypeVar("_Model")
+
+
+@dataclass(frozen=True, slots=True)
+class Guarding:
+    """One half of a test: with the guard, or without it."""
+
+    is_on: bool
+
+    def __call__(self, model: _Model, **settings: Any) -> _Model:
+        return guard(model, **settings) if self.is_on else model
+
+    @property
+    def patience_s(self) -> float:
+        """How long to wait for what happens on the bare object only."""
+        return IN_VAIN_S if self.is_on else LIMIT_S
+
+
+class Meeting:
+    """Where callers wait for one another, so that all who can be there at once are."""
+
+    def __init__(self, n_callers: int, *, patience_s: float) -> None:
+        self._barrier = threading.Barrier(n_callers)
+        self._patience_s = patience_s
+        self.has_met = False
+
+    def __call__(self, *_: Any) -> None:
+        with suppress(threading.BrokenBarrierError):  # Once in vain, nobody waits any more.
+            self._barrier.wait(self._patience_s)
+            self.has_met = True
+
+
+class Forwards:
+    """The forward passes of a model, with `begin` called at the beginning of each."""
+
+    def __init__(self, model: Any, begin: Callable[[int], None] = lambda _: None) -> None:
+        self._lock = threading.Lock()
+        self._begin = begin
+        self._n_inside = 0
+        self.n = self.n_at_once = 0
+        self.n_tokens: list[int] = []  # of each prompt
+        model.register_forward_pre_hook(self._enter, with_kwargs=True)
+        model.register_forward_hook(self._leave, always_call=True)
+
+    def _enter(self, _model: Any, _arguments: Any, options: dict[str, Any]) -> None:
+        with self._lock:
+            self.n += 1
+            self._n_inside += 1
+            self.n_at_once = max(self.n_at_once, self._n_inside)
+            n, n_tokens = self.n, options["input_ids"].shape[-1]
+            if n_tokens > 1:
+                self.n_tokens.append(n_tokens)
+        self._begin(n)
+
+    def _leave(self, *_: Any) -> None:
+        with self._lock:
+            self._n_inside -= 1
+
+
+@pytest.fixture(params=[False, True], ids=["bare", "guarded"])
+def guarding(request: pytest.FixtureRequest) -> Guarding:
+    """Have a test run twice: on the bare object and on the guarded one."""
+    return Guarding(request.param)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_torch_thread() -> Iterator[None]:
+    """Leave the other cores to whoever else computes: several threads would wait for one another."""
+    import torch  # noqa: PLC0415 - it takes seconds
+
+    n_before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_before)
+
+
+@pytest.fixture(scope="session")
+def _weights(hf_folder: Path) -> tuple[Any, Any]:
+    from transformers import (  # noqa: PLC0415 - it takes seconds
+        AutoModelForCausalLM,
+        AutoTokenizer,
+    )
+
+    model = AutoModelForCausalLM.from_pretrained(hf_folder)
+    return model, AutoTokenizer.from_pretrained(hf_folder)
+
+
+@pytest.fixture(scope="session")
+def _tiny_weights(_weights: tuple[Any, Any]) -> tuple[Any, Any]:
+    import torch  # noqa: PLC0415 - it takes seconds
+    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415 - it takes seconds
+
+    _, tokenizer = _weights
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(11)
+        model = LlamaForCausalLM(config).eval()
+    model.generation_config.eos_token_id = None  # every answer is as long as it may be
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model, tokenizer
+
+
+@pytest.fixture
+def make_pipe(_weights: tuple[Any, Any]) -> MakePipe:
+    """Give a function that makes pipelines of the real model: greedy, and 8 tokens long."""
+    return _maker(_weights)
+
+
+@pytest.fixture
+def make_tiny_pipe(_tiny_weights: tuple[Any, Any]) -> MakePipe:
+    """Give a function that makes pipelines of a random model, which never ends by itself."""
+    return _maker(_tiny_weights)
+
+
+def _maker(weights: tuple[Any, Any]) -> MakePipe:
+    model, tokenizer = weights
+
+    def make(**options: Any) -> Any:
+        from transformers import pipeline  # noqa: PLC0415 - it takes seconds
+
+        tensors = (*model.parameters(), *model.buffers())
+        own = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})  # the same weights
+        defaults = {"do_sample": False, "max_new_tokens": 8}
+        return pipeline(
+            "text-generation",
+            model=own,
+            tokenizer=copy.deepcopy(tokenizer),
+            device="cpu",
+            **defaults | options,
+        )
+
+    return make
