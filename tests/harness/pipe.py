@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -96,23 +97,39 @@ def one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(n_before)
 
 
-@pytest.fixture(scope="session")
-def _weights(hf_folder: Path) -> tuple[Any, Any]:
-    from transformers import (  # noqa: PLC0415 - it takes seconds
-        AutoModelForCausalLM,
-        AutoTokenizer,
-    )
-
-    model = AutoModelForCausalLM.from_pretrained(hf_folder)
-    return model, AutoTokenizer.from_pretrained(hf_folder)
+@pytest.fixture
+def make_pipe(hf_folder: Path) -> MakePipe:
+    """Give a function that makes pipelines of the real model: greedy, and 8 tokens long."""
+    return _maker(*_real_weights(hf_folder))
 
 
-@pytest.fixture(scope="session")
-def _tiny_weights(_weights: tuple[Any, Any]) -> tuple[Any, Any]:
+@pytest.fixture
+def make_tiny_pipe(hf_folder: Path) -> MakePipe:
+    """Give a function that makes pipelines of a random model, which never ends by itself."""
+    return _maker(*_tiny_weights(hf_folder))
+
+
+# Not fixtures: each module that imports one would load the weights again.
+@lru_cache(maxsize=1)
+def _real_weights(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - it takes seconds
+
+    return AutoModelForCausalLM.from_pretrained(folder), _tokenizer(folder)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer  # noqa: PLC0415 - it takes seconds
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@lru_cache(maxsize=1)
+def _tiny_weights(folder: Path) -> tuple[Any, Any]:
     import torch  # noqa: PLC0415 - it takes seconds
     from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415 - it takes seconds
 
-    _, tokenizer = _weights
+    tokenizer = _tokenizer(folder)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -129,21 +146,7 @@ def _tiny_weights(_weights: tuple[Any, Any]) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-@pytest.fixture
-def make_pipe(_weights: tuple[Any, Any]) -> MakePipe:
-    """Give a function that makes pipelines of the real model: greedy, and 8 tokens long."""
-    return _maker(_weights)
-
-
-@pytest.fixture
-def make_tiny_pipe(_tiny_weights: tuple[Any, Any]) -> MakePipe:
-    """Give a function that makes pipelines of a random model, which never ends by itself."""
-    return _maker(_tiny_weights)
-
-
-def _maker(weights: tuple[Any, Any]) -> MakePipe:
-    model, tokenizer = weights
-
+def _maker(model: Any, tokenizer: Any) -> MakePipe:
     def make(**options: Any) -> Any:
         from transformers import pipeline  # noqa: PLC0415 - it takes seconds
 

@@ -161,19 +161,16 @@ class Crew:
         try:
             yield
         finally:
-            job.cancel()
-            if not job.has_ended:
-                visit.cancel()
+            visit.cancel()  # Nothing happens to one that is over.
 
-    async def _see_through(
-        self, job: Job[None], request: GenerationRequest, scope: Scope
-    ) -> None:
+    async def _see_through(self, job: Job[None], request: GenerationRequest, scope: Scope) -> None:
         try:
             gate = self._gate_here()
             with _raised_as_theirs(gate):
                 async with gate.dispatcher.open(request, scope) as deltas:
                     async for delta in deltas:
-                        job.put(delta.text)
+                        if delta.text:
+                            job.put(delta.text)
             job.end(None)
         except asyncio.CancelledError:
             job.fail(asyncio.CancelledError())
@@ -261,14 +258,13 @@ def _raised_as_theirs(gate: _Gate) -> Iterator[None]:
     try:
         yield
     except EngineFailed as error:
-        raise read_error(error) from None
+        raised = read_error(error)
+        raise raised from raised.__cause__
     except NoReplicaReady as error:
         raise error from gate.supervisor.config_error
 
 
-def _circumstances(
-    name: str, call: str, *, is_stream: bool
-) -> tuple[GenerationRequest, Scope]:
+def _circumstances(name: str, call: str, *, is_stream: bool) -> tuple[GenerationRequest, Scope]:
     """Return the request that `call` is.  Raises: RequestTooLarge."""
     if len(call) > _MAX_CALL_CHARACTERS:
         message = f"A call of {len(call)} characters is too long for another process."

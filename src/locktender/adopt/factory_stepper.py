@@ -305,9 +305,7 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
-def _embedded(
-    model: Embeddings, asked: Mapping[str, Any]
-) -> Generator[dict[str, Any], None, None]:
+def _embedded(model: Embeddings, asked: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
     texts = asked["texts"]
     if asked["call"] == "embed_query":
         vectors = [model.embed_query(text) for text in texts]
