@@ -19,17 +19,17 @@ from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_type_hints
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel, BaseLLM
 from langchain_core.messages import AIMessage, BaseMessage, messages_to_dict
-from langchain_core.outputs import ChatGenerationChunk, ChatResult, GenerationChunk, LLMResult
+from langchain_core.outputs import ChatResult, LLMResult
 from langchain_core.runnables import Runnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field
 
 from locktender.adopt.factory_crew import Crew, CrewSettings
 from locktender.adopt.factory_stepper import KINDS, read_chunk, read_generation, read_vector
-from locktender.adopt.language_model import OneRequestBatches
 from locktender.app.completion import cancelled_with
+from locktender.app.own_request import own_request, within
 from locktender.core.errors import ConfigError, InvalidRequest
-from locktender.core.scope import outer_request, own_request, within
+from locktender.core.scope import outer_request
 
 __all__ = [
     "Bounds",
@@ -54,8 +54,22 @@ class Bounds(TypedDict, total=False):
     start_timeout_s: float  # for a model to be made: 300
 
 
-class CancelledWithCaller:
-    """The `agenerate` of a language model, which ends when the caller of the outer request goes."""
+class ReplicatedModel:
+    """The methods of a language model whose calls run in processes."""
+
+    crew: Crew
+
+    @property
+    def _llm_type(self) -> str:
+        return "locktender-replicated"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {"factory": self.crew.settings.source}
+
+    def start(self) -> None:
+        """Start the processes now and wait for them.  Raises: ConfigError, EngineStartError."""
+        self.crew.start()
 
     async def agenerate(self, *arguments: Any, **options: Any) -> LLMResult:
         """Answer; the task is cancelled, as LangChain takes a cancelled call for an answer."""
@@ -63,91 +77,96 @@ class CancelledWithCaller:
             result: LLMResult = await super().agenerate(*arguments, **options)  # type: ignore[misc] # LangChain's class comes behind this one
             return result
 
+    def batch(self, *arguments: Any, **options: Any) -> list[Any]:
+        """Answer all inputs as one request, of which only the first asks for room."""
+        with own_request() as outer, within(outer):
+            answers: list[Any] = super().batch(*arguments, **options)  # type: ignore[misc] # as above
+            return answers
 
-class ReplicatedLLM(CancelledWithCaller, OneRequestBatches, BaseLLM):
-    """A text model whose calls run in processes.  The prompts of one batch go to one process."""
-
-    crew: Crew = Field(exclude=True, repr=False)
-
-    @property
-    def _llm_type(self) -> str:
-        return "locktender-replicated"
-
-    @property
-    def _identifying_params(self) -> Mapping[str, Any]:
-        return {"factory": self.crew.settings.source}
-
-    def start(self) -> None:
-        """Start the processes now and wait for them.  Raises: ConfigError, EngineStartError."""
-        self.crew.start()
+    async def abatch(self, *arguments: Any, **options: Any) -> list[Any]:
+        """Answer all inputs as one request, of which only the first asks for room."""
+        with own_request() as outer, within(outer):
+            answers: list[Any] = await super().abatch(*arguments, **options)  # type: ignore[misc] # as above
+            return answers
 
     def _generate(
         self,
-        prompts: list[str],
+        prompts: Any,
         stop: list[str] | None = None,
         run_manager: Any = None,  # noqa: ARG002 - LangChain's signature
         **kwargs: Any,
-    ) -> LLMResult:
-        asked = _asked("generate", stop, kwargs, prompts=prompts)
-        return _llm_result(*self.crew.iterate(asked, is_stream=False))
+    ) -> Any:
+        asked = _asked("generate", stop, kwargs, **self._subject(prompts))
+        return self._result(*self.crew.iterate(asked, is_stream=False))
 
     async def _agenerate(
         self,
-        prompts: list[str],
+        prompts: Any,
         stop: list[str] | None = None,
         run_manager: Any = None,  # noqa: ARG002 - LangChain's signature
         **kwargs: Any,
-    ) -> LLMResult:
-        asked = _asked("generate", stop, kwargs, prompts=prompts)
-        return _llm_result(*[line async for line in self.crew.aiterate(asked, is_stream=False)])
+    ) -> Any:
+        asked = _asked("generate", stop, kwargs, **self._subject(prompts))
+        lines = [line async for line in self.crew.aiterate(asked, is_stream=False)]
+        return self._result(*lines)
 
     def _stream(
         self,
-        prompt: str,
+        prompt: Any,
         stop: list[str] | None = None,
         run_manager: Any = None,
         **kwargs: Any,
-    ) -> Iterator[GenerationChunk]:
-        asked = _asked("stream", stop, kwargs, prompts=[prompt])
+    ) -> Iterator[Any]:
+        asked = _asked("stream", stop, kwargs, **self._subject(prompt))
         with closing(self.crew.iterate(asked, is_stream=True)) as lines:
             for line in lines:
-                chunk: GenerationChunk = read_chunk(json.loads(line))
-                if run_manager is not None:
+                chunk = read_chunk(json.loads(line))
+                if run_manager is not None:  # Of a chat model LangChain tells it itself.
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
     async def _astream(
         self,
-        prompt: str,
+        prompt: Any,
         stop: list[str] | None = None,
         run_manager: Any = None,
         **kwargs: Any,
-    ) -> AsyncIterator[GenerationChunk]:
-        asked = _asked("stream", stop, kwargs, prompts=[prompt])
+    ) -> AsyncIterator[Any]:
+        asked = _asked("stream", stop, kwargs, **self._subject(prompt))
         async with aclosing(self.crew.aiterate(asked, is_stream=True)) as lines:
             async for line in lines:
-                chunk: GenerationChunk = read_chunk(json.loads(line))
-                if run_manager is not None:
+                chunk = read_chunk(json.loads(line))
+                if run_manager is not None:  # As above.
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
+    def _subject(self, prompts: Any) -> dict[str, Any]:
+        """Return what the call is about, as it is sent."""
+        raise NotImplementedError
 
-class ReplicatedChat(CancelledWithCaller, OneRequestBatches, BaseChatModel):
-    """A chat model whose calls run in processes.  It takes tools where the factory's model does."""
+    def _result(self, line: str) -> Any:
+        """Return the answer that `line` stands for."""
+        raise NotImplementedError
+
+
+class ReplicatedLLM(ReplicatedModel, BaseLLM):
+    """A text model whose calls run in processes.  The prompts of one batch go to one process."""
 
     crew: Crew = Field(exclude=True, repr=False)
 
-    @property
-    def _llm_type(self) -> str:
-        return "locktender-replicated"
+    def _subject(self, prompts: Sequence[str] | str) -> dict[str, Any]:
+        return {"prompts": [prompts] if isinstance(prompts, str) else prompts}
 
-    @property
-    def _identifying_params(self) -> Mapping[str, Any]:
-        return {"factory": self.crew.settings.source}
+    def _result(self, line: str) -> LLMResult:
+        written = json.loads(line)
+        rows = [[read_generation(one) for one in row] for row in written["generations"]]
+        return LLMResult(generations=rows, llm_output=written["llm_output"])
 
-    def start(self) -> None:
-        """Start the processes now and wait for them.  Raises: ConfigError, EngineStartError."""
-        self.crew.start()
+
+class ReplicatedChat(ReplicatedModel, BaseChatModel):
+    """A chat model whose calls run in processes.  It takes tools where the factory's model does."""
+
+    crew: Crew = Field(exclude=True, repr=False)
 
     def bind_tools(
         self, tools: Sequence[Any], *, tool_choice: Any = None, **kwargs: Any
@@ -157,49 +176,14 @@ class ReplicatedChat(CancelledWithCaller, OneRequestBatches, BaseChatModel):
             kwargs["tool_choice"] = tool_choice
         return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
 
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: Any = None,  # noqa: ARG002 - LangChain's signature
-        **kwargs: Any,
-    ) -> ChatResult:
-        asked = _asked("generate", stop, kwargs, messages=messages_to_dict(messages))
-        return _chat_result(*self.crew.iterate(asked, is_stream=False))
+    def _subject(self, prompts: Sequence[BaseMessage]) -> dict[str, Any]:
+        return {"messages": messages_to_dict(prompts)}
 
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: Any = None,  # noqa: ARG002 - LangChain's signature
-        **kwargs: Any,
-    ) -> ChatResult:
-        asked = _asked("generate", stop, kwargs, messages=messages_to_dict(messages))
-        return _chat_result(*[line async for line in self.crew.aiterate(asked, is_stream=False)])
-
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: Any = None,  # noqa: ARG002 - LangChain tells of each token itself
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        asked = _asked("stream", stop, kwargs, messages=messages_to_dict(messages))
-        with closing(self.crew.iterate(asked, is_stream=True)) as lines:
-            for line in lines:
-                yield read_chunk(json.loads(line))
-
-    async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: Any = None,  # noqa: ARG002 - LangChain tells of each token itself
-        **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
-        asked = _asked("stream", stop, kwargs, messages=messages_to_dict(messages))
-        async with aclosing(self.crew.aiterate(asked, is_stream=True)) as lines:
-            async for line in lines:
-                yield read_chunk(json.loads(line))
+    def _result(self, line: str) -> ChatResult:
+        written = json.loads(line)
+        (row,) = written["generations"]
+        generations = [read_generation(one) for one in row]
+        return ChatResult(generations=generations, llm_output=written["llm_output"])
 
 
 class ReplicatedEmbeddings(Embeddings):
@@ -271,8 +255,9 @@ def replicated(
             return ReplicatedChat(crew=crew)
         case "embeddings":
             return ReplicatedEmbeddings(crew)
-    message = f"There is no kind of model {kind!r}: it is one of {', '.join(sorted(KINDS))}."
-    raise ConfigError(message)
+        case unknown:
+            message = f"There is no kind of model {unknown!r}: use one of {', '.join(KINDS)}."
+            raise ConfigError(message)
 
 
 def _source_of(factory: Callable[[], object]) -> str:
@@ -352,19 +337,6 @@ def _is_plain(value: object) -> bool:
             return all(map(_is_plain, value))
         case _:
             return value is None or isinstance(value, str | int | float | bool)
-
-
-def _llm_result(line: str) -> LLMResult:
-    written = json.loads(line)
-    rows = [[read_generation(one) for one in row] for row in written["generations"]]
-    return LLMResult(generations=rows, llm_output=written["llm_output"])
-
-
-def _chat_result(line: str) -> ChatResult:
-    written = json.loads(line)
-    (row,) = written["generations"]
-    generations = [read_generation(one) for one in row]
-    return ChatResult(generations=generations, llm_output=written["llm_output"])
 
 
 def _vectors(line: str) -> list[list[float]]:

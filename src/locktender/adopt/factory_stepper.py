@@ -92,7 +92,7 @@ def write_generation(one: Generation) -> dict[str, Any]:
     return written
 
 
-def read_generation(written: Mapping[str, Any]) -> Generation:
+def read_generation(written: Mapping[str, Any]) -> Any:
     """Return the generation that `written` stands for."""
     if "text" in written:
         return Generation(text=written["text"], generation_info=written["info"])
@@ -100,7 +100,7 @@ def read_generation(written: Mapping[str, Any]) -> Generation:
     return ChatGeneration(message=message, generation_info=written["info"])
 
 
-def read_chunk(written: Mapping[str, Any]) -> GenerationChunk:
+def read_chunk(written: Mapping[str, Any]) -> GenerationChunk | ChatGenerationChunk:
     """Return the chunk that `written` stands for; what was written may be a whole generation."""
     if "text" in written:
         return GenerationChunk(text=written["text"], generation_info=written["info"])

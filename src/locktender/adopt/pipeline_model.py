@@ -6,7 +6,7 @@ What a call asks for and what an answer says is in `pipeline_llm` and `pipeline_
 pipeline is run, in `text_pipeline`.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, aclosing, closing, contextmanager, nullcontext
 from typing import Any
 
@@ -60,11 +60,12 @@ class GuardedPipelineLLM(LeftCalls):
         self, prompt: str, stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> Iterator[GenerationChunk]:
         job = make_job(_pipeline(self), text_task(self, prompt, stop, kwargs, wants_pieces=True))
-        for text in _texts(owner_of(self), job, stream_head(self, prompt, kwargs)):
-            chunk = GenerationChunk(text=text)
-            if run_manager:
-                run_manager.on_llm_new_token(text, chunk=chunk)
-            yield chunk
+        with closing(_texts(owner_of(self), job, stream_head(self, prompt, kwargs))) as texts:
+            for text in texts:
+                chunk = GenerationChunk(text=text)
+                if run_manager:
+                    run_manager.on_llm_new_token(text, chunk=chunk)
+                yield chunk
         yield last_chunk(self, job.result())
 
     async def _astream(
@@ -129,9 +130,10 @@ class GuardedPipelineChat(OneRequestBatches, LeftCalls):
     ) -> Iterator[ChatGenerationChunk]:
         call = chat_call(self, messages, stop, kwargs, wants_pieces=True)
         job, chunks = make_job(_pipeline(self), call.task), ChunkMaker(self, call)
-        for text in _texts(owner_of(self), job):
-            if (chunk := chunks.piece(text)) is not None:
-                yield chunk
+        with closing(_texts(owner_of(self), job)) as texts:
+            for text in texts:
+                if (chunk := chunks.piece(text)) is not None:
+                    yield chunk
         yield from chunks.last(job.result())
 
     async def _astream(
@@ -166,14 +168,12 @@ def _own_request() -> Iterator[None]:
         yield
 
 
-def _texts(owner: Owner, job: Job[Completion], head: str = "") -> Iterator[str]:
-    """Yield `head`, and the new text as it comes, or in one where it comes in none."""
+def _texts(owner: Owner, job: Job[Completion], head: str = "") -> Generator[str, None, None]:
+    """Yield `head`, and the new text as it comes."""
     if head:
         yield head
     with closing(owner.iterate(job)) as pieces:
         yield from pieces
-    if not job.payload.wants_pieces:
-        yield job.result().new_text
 
 
 async def _atexts(owner: Owner, job: Job[Completion], head: str = "") -> AsyncGenerator[str, None]:
@@ -183,5 +183,3 @@ async def _atexts(owner: Owner, job: Job[Completion], head: str = "") -> AsyncGe
     async with aclosing(owner.aiterate(job)) as pieces:
         async for piece in pieces:
             yield piece
-    if not job.payload.wants_pieces:
-        yield job.result().new_text
