@@ -30,7 +30,7 @@ from pathlib import Path
 
 import orjson
 import uvloop
-from adopt_race import Tally, real_folder, tiny_folder
+from adopt_race import COLUMNS, Tally, real_folder, tiny_folder
 from caller import Caller, post
 from peer import free_port, langserve_python, serving, uvicorn_command
 from rich.console import Console
@@ -132,8 +132,8 @@ async def _call(port: int, n_caller: int, alone: Answers, share: int, tally: Tal
             tally.n_errors += 1
             tally.error = str(error) or repr(error)
         else:
-            tally.n_right += answer == alone[question]
-            tally.n_wrong += answer != alone[question]
+            others = [alone[Question(n_caller, other)] for other in PATHS]
+            tally.add(answer, alone[question], others)
 
 
 async def measure_all(
@@ -155,12 +155,9 @@ async def measure_all(
 
 def show(console: Console, tallies: Mapping[str, Tally]) -> None:
     """Print what was found."""
-    table = Table(f"{N_CALLERS} callers of", "requests", "right", "wrong", "errors", "s")
+    table = Table(f"{N_CALLERS} callers of", *COLUMNS)
     for name, tally in tallies.items():
-        counts = (tally.n_right, tally.n_wrong, tally.n_errors)
-        table.add_row(
-            name, *(f"{count:,}" for count in (sum(counts), *counts)), f"{tally.took_s:.0f}"
-        )
+        table.add_row(name, *tally.row())
     console.print(table)
     for name, tally in tallies.items():
         if tally.error:

@@ -18,9 +18,10 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ from locktender import guard
 from locktender.model.source import require_known
 from locktender.model.weights import cache_root, pull
 
-__all__ = ["real_folder", "tiny_folder"]
+__all__ = ["COLUMNS", "Tally", "real_folder", "tiny_folder"]
+
+transformers.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()  # it would be drawn over ours
 
 N_THREADS = 8
 N_PROMPTS = 40
@@ -82,9 +86,24 @@ class Tally:
 
     n_right: int = 0
     n_wrong: int = 0
+    n_taken: int = 0  # of the wrong ones, those that fit a prompt cut as another call wanted it
     n_errors: int = 0
     took_s: float = 0.0
     error: str = ""  # the last one
+
+    def add(self, answer: str, wanted: str, others: Iterable[str]) -> None:
+        """Count an answer; `others` are those of the same prompt under other settings."""
+        self.n_right += answer == wanted
+        self.n_wrong += answer != wanted
+        self.n_taken += answer != wanted and answer in others
+
+    def row(self) -> list[str]:
+        """Return the figures for a table."""
+        counts = (self.n_right, self.n_wrong, self.n_taken, self.n_errors)
+        return [*(f"{count:,}" for count in counts), f"{self.took_s:.0f}"]
+
+
+COLUMNS = ("right", "wrong", "cut as others wanted", "errors", "s")  # of a row of a tally
 
 
 def real_folder() -> Path:
@@ -93,7 +112,8 @@ def real_folder() -> Path:
     from harness.hf_folder import make_hf_folder  # noqa: PLC0415 - found only now
 
     gguf: Path = pull(require_known("smollm2-135m-instruct"), cache_root())
-    return make_hf_folder(gguf, cache_root())
+    folder: Path = make_hf_folder(gguf, cache_root())
+    return folder
 
 
 def tiny_folder(folder: Path, real: Path) -> Path:
@@ -159,10 +179,9 @@ def call_all(
             if error is not None:
                 tally.n_errors += 1
                 tally.error = repr(error)
-            elif future.result() == alone[call]:
-                tally.n_right += 1
             else:
-                tally.n_wrong += 1
+                others = [alone[Call(call.prompt, mix)] for mix in range(len(MIXES))]
+                tally.add(future.result(), alone[call], others)
             on_call()
     tally.took_s = time.perf_counter() - began_at
     return tally
@@ -180,16 +199,15 @@ def measure_all(n_calls: int, folder: Path, progress: Progress) -> dict[str, Tal
     tallies = {}
     for name, llm in ((BARE, bare), (GUARDED, guarded)):
         bar = progress.add_task(f"{N_THREADS} threads, {name}", total=n_calls)
-        tallies[name] = call_all(llm, calls, alone, lambda bar=bar: progress.advance(bar))
+        tallies[name] = call_all(llm, calls, alone, partial(progress.advance, bar))
     return tallies
 
 
 def show(console: Console, tallies: Mapping[str, Tally]) -> None:
     """Print what was found."""
-    table = Table(f"{N_THREADS} threads", "right", "wrong", "errors", "s")
+    table = Table(f"{N_THREADS} threads", *COLUMNS)
     for name, tally in tallies.items():
-        counts = (tally.n_right, tally.n_wrong, tally.n_errors)
-        table.add_row(name, *(f"{count:,}" for count in counts), f"{tally.took_s:.0f}")
+        table.add_row(name, *tally.row())
     console.print(table)
     for name, tally in tallies.items():
         if tally.error:
@@ -202,8 +220,6 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=6_000)
     arguments = parser.parse_args()
     console = Console(width=100)
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)  # the eight are enough
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -24,7 +24,7 @@ pipe = transformers.pipeline(
 )
 llm = HuggingFacePipeline(pipeline=pipe)
 prompt = PromptTemplate.from_template("Count: {document}")
-for path, max_tokens in (("/brief", 20), ("/full", 33)):
+for path, max_tokens in (("/brief", 14), ("/full", 24)):
     options = {
         "truncation": True,
         "max_length": max_tokens,

@@ -13,6 +13,7 @@ from langchain_core.runnables import ConfigurableField
 from langchain_huggingface import HuggingFacePipeline
 
 from harness.pipe import (
+    IN_VAIN_S,
     LIMIT_S,
     Forwards,
     Guarding,
@@ -38,51 +39,77 @@ def in_threads(call: Callable[[Any], Any], inputs: Sequence[Any]) -> list[Any]:
 
 
 def meet_at_tokenizer(
-    pipes: Sequence[Any], guarding: Guarding, monkeypatch: pytest.MonkeyPatch
+    tokenizer: Any, guarding: Guarding, monkeypatch: pytest.MonkeyPatch
 ) -> Meeting:
     """Have two callers meet between the setting of the truncation and the encoding."""
     meeting = Meeting(2, patience_s=guarding.patience_s)
-    for tokenizer in {id(pipe.tokenizer): pipe.tokenizer for pipe in pipes}.values():
-        set_plainly = type(tokenizer).set_truncation_and_padding.__get__(tokenizer)
+    set_plainly = tokenizer.set_truncation_and_padding
 
-        def set_and_meet(*arguments: Any, plain: Any = set_plainly, **options: Any) -> None:
-            plain(*arguments, **options)
-            meeting()
+    def set_and_meet(*arguments: Any, **options: Any) -> None:
+        set_plainly(*arguments, **options)
+        meeting()
 
-        monkeypatch.setattr(tokenizer, "set_truncation_and_padding", set_and_meet)
+    monkeypatch.setattr(tokenizer, "set_truncation_and_padding", set_and_meet)
     return meeting
 
 
-@pytest.mark.parametrize("round_", range(3))
+@pytest.mark.parametrize("options", [[SHORTER, LONGER], [LONGER, SHORTER]])
 def test_the_truncation_of_one_caller_cuts_the_prompt_of_another(
-    guarding: Guarding, make_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch, round_: int
+    guarding: Guarding,
+    make_pipe: MakePipe,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[dict[str, Any]],
 ) -> None:
-    options = [SHORTER, LONGER] if round_ else [LONGER, SHORTER]
     pipe = make_pipe()
     alone = [pipe(LONG, **one)[0]["generated_text"] for one in options]
     llm = guarding(HuggingFacePipeline(pipeline=pipe))
     forwards = Forwards(pipe.model)
-    meeting = meet_at_tokenizer([pipe], guarding, monkeypatch)
+    meeting = meet_at_tokenizer(pipe.tokenizer, guarding, monkeypatch)
     answers = in_threads(lambda one: llm.invoke(LONG, pipeline_kwargs=one), options)
     assert meeting.has_met is not guarding.is_on
     assert (sorted(forwards.n_tokens) == [5, 11]) is guarding.is_on
     assert (answers == alone) is guarding.is_on
 
 
-def test_the_truncation_of_one_pipeline_cuts_the_prompt_of_another_over_the_same_model(
-    guarding: Guarding, make_tiny_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("shared", ["model", "tokenizer"])
+def test_the_truncation_of_one_pipeline_cuts_the_prompt_of_another(
+    guarding: Guarding, make_tiny_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch, shared: str
 ) -> None:
-    from transformers import pipeline  # noqa: PLC0415 - it takes seconds
+    pipes = [
+        make_tiny_pipe(
+            max_new_tokens=2,
+            tokenizer_encode_kwargs={"truncation": True, "max_length": max_length},
+        )
+        for max_length in (5, 11)
+    ]
+    assert pipes[1].tokenizer is pipes[0].tokenizer
+    if shared == "model":
+        pipes[1].model = pipes[0].model
+    alone = [pipe(LONG)[0]["generated_text"] for pipe in pipes]
+    llms = [guarding(HuggingFacePipeline(pipeline=pipe)) for pipe in pipes]
+    meet_at_tokenizer(pipes[0].tokenizer, guarding, monkeypatch)
+    assert (in_threads(lambda llm: llm.invoke(LONG), llms) == alone) is guarding.is_on
 
-    shorter = make_tiny_pipe(**SHORTER)
-    longer = pipeline(
-        "text-generation", model=shorter.model, tokenizer=shorter.tokenizer, device="cpu", **LONGER
-    )
-    llms = [guarding(HuggingFacePipeline(pipeline=pipe)) for pipe in (shorter, longer)]
-    forwards = Forwards(shorter.model)
-    meet_at_tokenizer([shorter], guarding, monkeypatch)
-    in_threads(lambda llm: llm.invoke(LONG), llms)
-    assert (sorted(forwards.n_tokens) == [5, 11]) is guarding.is_on
+
+async def test_pipelines_over_one_model_keep_their_own_settings(
+    guarding: Guarding, make_tiny_pipe: MakePipe
+) -> None:
+    pipes = [make_tiny_pipe(max_new_tokens=n_tokens) for n_tokens in (2, 6)]
+    pipes[1].model = pipes[0].model
+    alone = [pipe(PROMPT)[0]["generated_text"] for pipe in pipes]
+    first, *llms = [
+        guarding(HuggingFacePipeline(pipeline=pipe)) for pipe in (pipes[0], *pipes)
+    ]
+    is_free = threading.Event()
+    Forwards(pipes[0].model, lambda n: is_free.wait(LIMIT_S) and None if n == 1 else None)
+    with anyio.fail_after(LIMIT_S):
+        held = asyncio.create_task(first.ainvoke(LONG, max_new_tokens=3))
+        tasks = [asyncio.create_task(llm.ainvoke(PROMPT)) for llm in llms]
+        # Guarded, both wait behind the first now, where they might be taken for a batch.
+        await asyncio.wait(tasks, timeout=IN_VAIN_S)
+        is_free.set()
+        assert await asyncio.gather(*tasks) == alone
+        await held
 
 
 def test_the_truncation_of_one_stream_cuts_the_prompt_of_another(
@@ -91,7 +118,7 @@ def test_the_truncation_of_one_stream_cuts_the_prompt_of_another(
     pipe = make_tiny_pipe()
     llm = guarding(HuggingFacePipeline(pipeline=pipe))
     forwards = Forwards(pipe.model)
-    meet_at_tokenizer([pipe], guarding, monkeypatch)
+    meet_at_tokenizer(pipe.tokenizer, guarding, monkeypatch)
     in_threads(lambda one: list(llm.stream(LONG, pipeline_kwargs=one)), [SHORTER, LONGER])
     assert (sorted(forwards.n_tokens) == [5, 11]) is guarding.is_on
 
@@ -102,7 +129,7 @@ def test_the_truncation_of_a_direct_call_cuts_the_prompt_of_the_chain(
     pipe = make_tiny_pipe()
     llm = guarding(HuggingFacePipeline(pipeline=pipe))
     forwards = Forwards(pipe.model)
-    meet_at_tokenizer([pipe], guarding, monkeypatch)
+    meet_at_tokenizer(pipe.tokenizer, guarding, monkeypatch)
     calls = [lambda: llm.invoke(LONG, pipeline_kwargs=SHORTER), lambda: pipe(LONG, **LONGER)]
     in_threads(lambda call: call(), calls)
     assert (sorted(forwards.n_tokens) == [5, 11]) is guarding.is_on
@@ -171,18 +198,20 @@ def test_each_stream_takes_a_thread(guarding: Guarding, make_tiny_pipe: MakePipe
     pipe, n_streams = make_tiny_pipe(max_new_tokens=4), 16
     llm = guarding(HuggingFacePipeline(pipeline=pipe))
     llm.invoke(PROMPT)
-    n_before, n_threads = threading.active_count(), []
+    known, callers, most = set(threading.enumerate()), set[threading.Thread](), set[Any]()
     meeting = Meeting(n_streams, patience_s=guarding.patience_s)
 
     def count(_: int) -> None:
         meeting()
-        n_threads.append(threading.active_count())
+        most.update(set(threading.enumerate()) - known - callers)
+
+    def call(_: int) -> str:
+        callers.add(threading.current_thread())
+        return "".join(llm.stream(PROMPT))
 
     Forwards(pipe.model, count)
-    texts = in_threads(lambda _: "".join(llm.stream(PROMPT)), range(n_streams))
-    assert len(set(texts)) == 1
-    n_most = max(n_threads) - n_before - n_streams  # less those of the callers
-    assert n_most <= 0 if guarding.is_on else n_most == n_streams
+    assert len(set(in_threads(call, range(n_streams)))) == 1
+    assert len(most) == (0 if guarding.is_on else n_streams)
 
 
 @pytest.fixture
@@ -356,6 +385,17 @@ def test_the_length_that_is_asked_for_is_ignored(
     else:
         llm.invoke(PROMPT, **length if way == "direct" else {})
     assert forwards.n == (2 if guarding.is_on else 6)
+
+
+def test_every_option_that_the_bare_object_takes_is_taken(
+    guarding: Guarding, make_tiny_pipe: MakePipe
+) -> None:
+    pipe = make_tiny_pipe()
+    forwards = Forwards(pipe.model)
+    llm = guarding(HuggingFacePipeline(pipeline=pipe))
+    encoding = {"truncation": True, "max_length": 5}
+    llm.invoke(LONG, pipeline_kwargs={"tokenizer_encode_kwargs": encoding})
+    assert forwards.n_tokens == [5]
 
 
 async def test_nothing_tells_how_an_answer_came_about(

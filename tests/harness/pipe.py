@@ -1,7 +1,7 @@
 """Pipelines for the tests of hazards: the real model, and a tiny one where only the order counts.
 
-The weights are loaded once.  Each test has a model, a tokenizer and a pipeline of its own over
-them, so that an owner, a hook or a guarded class of one test is none of another's.
+The weights are loaded once.  Each pipeline has a model of its own over them, so that an owner, a
+hook or a guarded class of one test is none of another's; all share one tokenizer.
 """
 
 import copy
@@ -156,7 +156,7 @@ def _maker(model: Any, tokenizer: Any) -> MakePipe:
         return pipeline(
             "text-generation",
             model=own,
-            tokenizer=copy.deepcopy(tokenizer),
+            tokenizer=tokenizer,
             device="cpu",
             **defaults | options,
         )

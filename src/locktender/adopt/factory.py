@@ -163,7 +163,7 @@ class ReplicatedLLM(ReplicatedModel, BaseLLM):
         return LLMResult(generations=rows, llm_output=written["llm_output"])
 
 
-class ReplicatedChat(ReplicatedModel, BaseChatModel):
+class ReplicatedChat(ReplicatedModel, BaseChatModel):  # type: ignore[misc] # LangChain calls it with messages, by position
     """A chat model whose calls run in processes.  It takes tools where the factory's model does."""
 
     crew: Crew = Field(exclude=True, repr=False)
@@ -312,15 +312,15 @@ def _kind_of(factory: Callable[[], object]) -> str:
 
 def _asked(call: str, stop: Sequence[str] | None, kwargs: Mapping[str, Any], **subject: Any) -> str:
     """Return a call as it is sent.  Raises: InvalidRequest for what JSON cannot hold."""
-    for name, value in kwargs.items():
-        if not _is_plain(value):
-            message = f"`{name}` cannot be sent to the process of the model: it is not plain JSON."
-            raise InvalidRequest(message, name)
     try:
+        for name, value in kwargs.items():
+            if not _is_plain(value):
+                message = f"`{name}` cannot be sent to another process: it is not plain JSON."
+                raise InvalidRequest(message, name)
         return json.dumps({"call": call, **subject, "stop": stop, "kwargs": kwargs})
     except (TypeError, ValueError, RecursionError) as error:
         (name,) = subject
-        message = f"The {name} cannot be sent to the process of the model: {error}"
+        message = f"The {name} cannot be sent to another process: {error}."
         raise InvalidRequest(message, name) from error
 
 

@@ -6,13 +6,14 @@ object runs its owner; `discover` has found the object, and `hazards` says why i
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, Unpack, overload
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel, BaseLLM
 
 from locktender.adopt.discover import discover
 from locktender.adopt.embedding import GuardedEmbeddings
+from locktender.adopt.factory import Bounds, Replicated, replicated
 from locktender.adopt.handle import calls_of, guarded_calls
 from locktender.adopt.hazards import hazard_of
 from locktender.adopt.heavy import inner_of, is_heavy, pipeline_of, set_owner
@@ -32,26 +33,39 @@ GuardChoice: TypeAlias = (
 )
 
 
+@overload
+def guard(
+    factory: Callable[[], Any], /, *, replicas: int, **bounds: Unpack[Bounds]
+) -> Replicated: ...
+@overload
 def guard(
     model: _Guarded,
+    /,
     *,
     max_running: int = 1,
     max_waiting: int = 64,
     max_wait_s: float = 60.0,
     timeout_s: float = 600.0,
     batch: bool = True,
-) -> _Guarded:
+) -> _Guarded: ...
+def guard(model: Any, /, *, replicas: int | None = None, **settings: Any) -> Any:
     """Give `model`, or each unsafe model in a chain, an owner; return what was given.
 
     At most `max_running` calls run at once, and `max_waiting` callers wait, none longer than
     `max_wait_s`; more are refused with `QueueFull`.  With `batch`, prompts that wait and have equal
     settings are run in one call, where the class can do that.  What is guarded already keeps its
-    bounds.  Raises: ConfigError if there is nothing to guard, or the bounds cannot work.
+    bounds.
+
+    With `replicas`, what is given is a function that makes a model: so many processes call it, and
+    what is returned is a model that has them answer (see `factory.replicated`).
+
+    Raises: ConfigError if there is nothing to guard, or the bounds cannot work.
     """
-    settings = GuardSettings(max_running, max_waiting, max_wait_s, timeout_s, batch)
-    settings.gate()
-    guarded = _guard_found(model, lambda _: settings)
-    if not guarded:
+    if replicas is not None:
+        return replicated(model, replicas=replicas, **settings)
+    bounds = GuardSettings(**settings)
+    bounds.gate()
+    if not _guard_found(model, lambda _: bounds):
         message = f"There is nothing to guard in this {type(model).__name__}."
         raise ConfigError(message)
     return model

@@ -127,6 +127,28 @@ class OneRequestBatches:
         with own_request() as outer, within(outer):
             return await plain_class(self).abatch(self, *arguments, **options)
 
+    def batch_as_completed(self, *arguments: Any, **options: Any) -> Iterator[Any]:
+        """Do as `batch`, but give each answer with its index as soon as it is there."""
+        answers = plain_class(self).batch_as_completed(self, *arguments, **options)
+        with own_request() as outer:
+            while True:
+                with within(outer):
+                    answer = next(answers, None)
+                if answer is None:
+                    return
+                yield answer
+
+    async def abatch_as_completed(self, *arguments: Any, **options: Any) -> AsyncIterator[Any]:
+        """Do as `abatch`, but give each answer with its index as soon as it is there."""
+        answers = plain_class(self).abatch_as_completed(self, *arguments, **options)
+        with own_request() as outer:
+            while True:
+                with within(outer):
+                    answer = await anext(answers, None)
+                if answer is None:
+                    return
+                yield answer
+
 
 class GuardedChat(OneRequestBatches, GuardedModel):
     """The methods of a chat model."""

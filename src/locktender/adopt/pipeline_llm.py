@@ -7,7 +7,7 @@ cannot be had is refused.  How a prompt is run is the business of `text_pipeline
 adds messages and tools to what is here.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.outputs import Generation, GenerationChunk
@@ -199,24 +199,12 @@ def _check_settings(options: Mapping[str, Any], seed: Any) -> None:
         raise InvalidRequest("seed must be a whole number.", "seed")
 
 
-def _parameters(options: Mapping[str, Any]) -> tuple[tuple[str, Hashable], ...]:
+def _parameters(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     parameters = {name: value for name, value in options.items() if name not in {"seed", "stop"}}
     if parameters.get("temperature") == 0:
         del parameters["temperature"]
         parameters["do_sample"] = False
-    return tuple(sorted((name, _frozen(name, value)) for name, value in parameters.items()))
-
-
-def _frozen(name: str, value: Any) -> Hashable:
-    if isinstance(value, list | tuple):
-        return tuple(_frozen(name, one) for one in value)
-    try:
-        hash(value)
-    except TypeError as error:
-        message = f"The option {name!r} cannot be used: its value is not plain."
-        raise InvalidRequest(message, name) from error
-    frozen: Hashable = value
-    return frozen
+    return tuple(sorted(parameters.items()))
 
 
 def _stops(stop: Any) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ _MAX_TOKENS = 256  # charged where nothing says how many there may be; the pipel
 class TextSettings:
     """How an answer is made; equal settings may share a batch."""
 
-    parameters: tuple[tuple[str, Hashable], ...]  # of the pipeline's own call, sorted
+    parameters: tuple[tuple[str, Any], ...]  # of the pipeline's own call, sorted
     stop: tuple[str, ...] = ()
     seed: int | None = None
 
