@@ -100,7 +100,11 @@ def test_the_nearer_option_wins() -> None:
         ({"pipeline_kwargs": {"temperature": 0}}, {"do_sample": False}),
         ({"temperature": None, "max_tokens": None}, {}),
         ({"max_tokens": 5, "max_new_tokens": 6}, {"max_new_tokens": 6}),
-        ({"eos_token_id": [1, 2]}, {"eos_token_id": (1, 2)}),
+        ({"eos_token_id": [1, 2]}, {"eos_token_id": [1, 2]}),
+        (
+            {"pipeline_kwargs": {"tokenizer_encode_kwargs": {"padding": False}}},
+            {"tokenizer_encode_kwargs": {"padding": False}},
+        ),
         ({"min_p": 0.1, "metadata": {}, "_private": 1}, {"min_p": 0.1}),
         ({"pipeline_kwargs": {"batch_size": 4}}, {}),
         ({"skip_prompt": True}, {"return_full_text": False}),
@@ -141,7 +145,6 @@ def test_stop_strings_and_a_seed_are_no_parameters() -> None:
         ({"seed": 1.5}, "seed"),
         ({"pipeline_kwargs": 3}, "pipeline_kwargs"),
         ({"pipeline_kwargs": {"stop": 3}}, "stop"),
-        ({"pipeline_kwargs": {"tokenizer_encode_kwargs": {}}}, "tokenizer_encode_kwargs"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused_by_its_name(kwargs: dict[str, Any], name: str) -> None:
