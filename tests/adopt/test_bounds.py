@@ -165,6 +165,7 @@ async def test_a_caller_that_has_its_answer_is_not_in_its_own_way(
     make_tiny_pipe: MakePipe,
 ) -> None:
     pipe = make_tiny_pipe(max_new_tokens=1)
+    # Fails: the answer is there before the room is given back, and the next call comes too soon.
     llm = guard(HuggingFacePipeline(pipeline=pipe), max_waiting=0, batch=False)
     for _ in range(20):
         assert llm.invoke(PROMPT)
@@ -209,13 +210,12 @@ def test_a_call_beside_an_unread_stream_of_the_same_thread_ends(make_tiny_pipe: 
     assert [PROMPT + text for text in texts] == [whole] * 3
 
 
-def test_a_model_that_is_called_while_it_answers_itself_ends(
+def test_a_function_that_calls_the_model_that_called_it_ends(
     make_tiny_pipe: MakePipe, make_chat: Callable[[Any], Any]
 ) -> None:
-    """A user's function between two calls, in a batch that is wider than the gate."""
     llm = HuggingFacePipeline(pipeline=make_tiny_pipe())
     chat = make_chat(llm)
-    chain = guard(chat | RunnableLambda(lambda message: llm.invoke(message.content)), max_waiting=1)
+    chain = guard(chat | RunnableLambda(lambda message: llm.invoke(message.content)))
     assert len(set(chain.batch([PROMPT] * 12))) == 1
 
 

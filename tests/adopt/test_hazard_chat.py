@@ -1,4 +1,7 @@
-"""What a bare `ChatHuggingFace` over a pipeline cannot do, and a guarded one can; the model is real."""
+"""What a bare `ChatHuggingFace` over a pipeline cannot do, and a guarded one can.
+
+Each test of a hazard runs twice and asserts both; the model is the real one.
+"""
 
 import asyncio
 import warnings
@@ -45,7 +48,7 @@ def make_chat(make_pipe: MakePipe) -> Callable[..., Any]:
     """Give a function that makes bare chat objects, whose answers are without the prompt."""
 
     def make(**options: Any) -> Any:
-        pipe = make_pipe(max_new_tokens=10, return_full_text=False)
+        pipe = make_pipe(max_new_tokens=6, return_full_text=False)
         with warnings.catch_warnings():
             # It looks for classes in a package that says that it is on its way out.
             warnings.filterwarnings("ignore", "`langchain-community`", DeprecationWarning)
@@ -129,9 +132,7 @@ def test_the_end_strings_are_ignored(guarding: Guarding, make_chat: Callable[...
 
 
 @pytest.mark.parametrize("way", ["made with", "bound"])
-def test_the_length_is_ignored(
-    guarding: Guarding, make_chat: Callable[..., Any], way: str
-) -> None:
+def test_the_length_is_ignored(guarding: Guarding, make_chat: Callable[..., Any], way: str) -> None:
     chat = guarding(make_chat(**{"max_tokens": 2} if way == "made with" else {}))
     forwards = Forwards(chat.llm.pipeline.model)
     (chat.bind(max_tokens=2) if way == "bound" else chat).invoke(CAPITAL)

@@ -133,7 +133,9 @@ def text_of(answer: Any) -> str:
 WAYS: dict[str, Callable[[Any, str], str]] = {
     "invoke": lambda llm, prompt: text_of(llm.invoke(prompt)),
     "stream": lambda llm, prompt: "".join(text_of(one) for one in llm.stream(prompt)),
-    "whole": lambda llm, prompt: text_of(llm.model_copy(update={"streaming": False}).invoke(prompt)),
+    "whole": lambda llm, prompt: text_of(
+        llm.model_copy(update={"streaming": False}).invoke(prompt)
+    ),
     "batch": lambda llm, prompt: text_of(llm.batch([prompt])[0]),
 }
 
@@ -148,9 +150,7 @@ def test_two_callers_of_llama_cpp_get_mixed_texts(guarding: Guarding, name: str,
 
 
 @pytest.mark.parametrize("name", ["LlamaCpp", "ChatLlamaCpp"])
-async def test_two_coroutines_with_llama_cpp_get_mixed_texts(
-    guarding: Guarding, name: str
-) -> None:
+async def test_two_coroutines_with_llama_cpp_get_mixed_texts(guarding: Guarding, name: str) -> None:
     llm = guarding(community(name))
     llm.client.meet = Meeting(2, patience_s=guarding.patience_s)
     answers: dict[str, str] = {}
@@ -232,6 +232,7 @@ def test_who_leaves_a_stream_of_llama_cpp_frees_its_handle(guarding: Guarding) -
     assert llm.invoke(PROMPTS[0]).strip() == PROMPTS[0]
 
 
+# Fails guarded: the class's own `_generate` is run as it is, and forgets them.
 def test_the_end_strings_of_a_streaming_chat_are_dropped(guarding: Guarding) -> None:
     chat = guarding(community("ChatLlamaCpp"))
     answer = text_of(chat.invoke(PROMPTS[0], stop=["three"])).split()

@@ -29,12 +29,12 @@ THINGS = ["sea", "mountain", "river", "forest", "city", "desert", "island", "gar
 THINGS += ["bridge", "castle", "storm", "winter", "train", "library", "market", "harbour"]
 
 
-@pytest.fixture(params=["echo", "openvino"])
+@pytest.fixture(params=["echo", "openvino", "transformers"])
 def stepper(request: pytest.FixtureRequest) -> Iterator[Stepper]:
     if request.param == "echo":
         engine = load_engine("echo")(EngineSpec("echo", max_running=16))
     else:
-        engine = request.getfixturevalue("openvino_stepper")
+        engine = request.getfixturevalue(f"{request.param}_stepper")
     yield engine
     for key in KEYS:
         engine.cancel(key)

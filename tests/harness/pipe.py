@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import pytest
 
@@ -56,7 +56,7 @@ class Meeting:
 class Forwards:
     """The forward passes of a model, with `begin` called at the beginning of each."""
 
-    def __init__(self, model: Any, begin: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(self, model: Any, begin: Callable[[int], object] = lambda _: None) -> None:
         self._lock = threading.Lock()
         self._begin = begin
         self._n_inside = 0
@@ -88,7 +88,7 @@ def guarding(request: pytest.FixtureRequest) -> Guarding:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_torch_thread() -> Iterator[None]:
-    """Leave the other cores to whoever else computes: several threads would wait for one another."""
+    """Compute in one thread: on a busy machine, several would wait for one another."""
     import torch  # noqa: PLC0415 - it takes seconds
 
     n_before = torch.get_num_threads()
@@ -140,7 +140,7 @@ def _tiny_weights(folder: Path) -> tuple[Any, Any]:
     )
     with torch.random.fork_rng():
         torch.manual_seed(11)
-        model = LlamaForCausalLM(config).eval()
+        model = cast("Any", LlamaForCausalLM)(config).eval()
     model.generation_config.eos_token_id = None  # every answer is as long as it may be
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer

@@ -42,6 +42,9 @@ class KnownEngine:
 ENGINES: Mapping[str, KnownEngine] = {
     "echo": KnownEngine("locktender.model.engines.echo:EchoStepper", reads_gguf=False),
     "openvino": KnownEngine("locktender.model.engines.openvino:OpenVinoStepper", reads_gguf=True),
+    "transformers": KnownEngine(
+        "locktender.model.engines.transformers:TransformersStepper", reads_gguf=False
+    ),
 }
 
 # What became of a request in a step: a piece of its answer, or the error that ended it.
