@@ -85,7 +85,7 @@ async def test_coroutines_take_turns(heavy: Heavy) -> None:
 
 
 async def test_no_more_calls_run_at_once_than_may(heavy: Heavy) -> None:
-    owner = Owner("heavy", GuardSettings(max_running=3, batch=False))
+    owner = Owner("heavy", GuardSettings(max_running=3))
     calls = [asyncio.create_task(owner.arun([heavy.job(n)])) for n in range(9)]
     await until(lambda: heavy.n_inside == 3)
     heavy.gate.set()
@@ -96,7 +96,7 @@ async def test_no_more_calls_run_at_once_than_may(heavy: Heavy) -> None:
 async def test_those_with_equal_keys_that_wait_next_to_one_another_share_a_call(
     heavy: Heavy,
 ) -> None:
-    owner = Owner("heavy", GuardSettings())
+    owner = Owner("heavy", GuardSettings(), max_batch=8)
     first = asyncio.create_task(owner.arun([heavy.job("first", key="a")]))
     await until(lambda: heavy.n_inside == 1)
     keys = ["a", "a", "b", "a", None, None, *["c"] * 9]
@@ -117,7 +117,7 @@ async def test_those_with_equal_keys_that_wait_next_to_one_another_share_a_call(
 
 
 async def test_more_than_may_wait_are_refused_and_nobody_else_is_harmed(heavy: Heavy) -> None:
-    owner = Owner("heavy", GuardSettings(max_waiting=2, batch=False))
+    owner = Owner("heavy", GuardSettings(max_waiting=2))
     calls = [asyncio.create_task(owner.arun([heavy.job(n)])) for n in range(6)]
     with anyio.fail_after(LIMIT_S):
         done, _ = await asyncio.wait(calls[3:])
@@ -266,7 +266,7 @@ def test_what_the_object_raises_reaches_its_caller_as_it_is() -> None:
 
 
 async def test_a_batch_beyond_the_room_waits(heavy: Heavy) -> None:
-    owner = Owner("heavy", GuardSettings(max_waiting=1, batch=False))
+    owner = Owner("heavy", GuardSettings(max_waiting=1))
     heavy.gate.set()
     with own_request() as outer, within(outer):
         assert await owner.arun([heavy.job(n) for n in range(40)]) == list(range(40))
@@ -280,7 +280,7 @@ def test_the_context_of_the_caller_is_seen_by_the_work() -> None:
 
 def test_every_request_ends_once() -> None:
     events: list[Event] = []
-    owner = Owner("heavy", GuardSettings(max_waiting=3, batch=False), events.append)
+    owner = Owner("heavy", GuardSettings(max_waiting=3), events.append)
 
     def call(n: int) -> None:
         with suppress(QueueFull):

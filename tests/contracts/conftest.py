@@ -12,7 +12,7 @@ __all__ = ["hf_folder", "transformers_stepper"]
 
 
 @pytest.fixture(scope="session")
-def transformers_stepper(hf_folder: Path) -> Iterator[Stepper]:  # noqa: F811 - how pytest is asked for it
+def transformers_stepper(hf_folder: Path) -> Iterator[Stepper]:
     """The real model, as a folder of transformers: whoever uses it leaves it without work."""
     spec = EngineSpec("transformers", max_running=16, source=str(hf_folder))
     stepper = load_engine("transformers")(spec)

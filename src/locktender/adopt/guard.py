@@ -5,32 +5,30 @@ object runs its owner; `discover` has found the object, and `hazards` says why i
 """
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias, TypeVar, Unpack, overload
+from collections.abc import Callable
+from typing import Any, TypeVar, Unpack, overload
 
 from langchain_core.embeddings import Embeddings
-from langchain_core.language_models import BaseChatModel, BaseLLM
+from langchain_core.language_models import BaseLanguageModel
 
+from locktender.adopt.choice import Choice, GuardChoice
 from locktender.adopt.discover import discover
-from locktender.adopt.embedding import GuardedEmbeddings
 from locktender.adopt.factory import Bounds, Replicated, replicated
 from locktender.adopt.handle import calls_of, guarded_calls
-from locktender.adopt.hazards import hazard_of
-from locktender.adopt.heavy import inner_of, is_heavy, pipeline_of, set_owner
-from locktender.adopt.language_model import GuardedChat, GuardedModel, StreamedChat, StreamedModel
+from locktender.adopt.hazards import SYNC_ONLY, Hazard, hazard_of
+from locktender.adopt.heavy import inner_of, is_heavy, owner_of, pipeline_of, set_owner
+from locktender.adopt.methods import methods_for, runs_as_known
 from locktender.adopt.owner import GuardSettings
-from locktender.adopt.pipeline_model import GuardedPipelineChat, GuardedPipelineLLM
 from locktender.adopt.swap import plain_class, swap
+from locktender.adopt.text_batch import why_no_batch
 from locktender.core.errors import ConfigError
 
-__all__ = ["GuardChoice", "guard", "guard_all"]
+__all__ = ["guard", "guard_all"]
 
 _log = logging.getLogger(__name__)
 _Guarded = TypeVar("_Guarded")
-# "auto", "off", or one of these for each class of model by its name.
-GuardChoice: TypeAlias = (
-    Literal["auto", "off"] | Mapping[str, GuardSettings | Literal["auto", "off"]]
-)
+_MAX_BATCH = 8  # prompts in one call
+_GUARDED = "%s (%s) is guarded: %d call at a time; `guard={'%s': 'off'}` leaves it alone"
 
 
 @overload
@@ -66,7 +64,10 @@ def guard(model: Any, /, *, replicas: int | None = None, **settings: Any) -> Any
     bounds = GuardSettings(**settings)
     bounds.gate()
     if not _guard_found(model, lambda _: bounds):
-        message = f"There is nothing to guard in this {type(model).__name__}."
+        message = (
+            f"There is nothing to guard in this {type(model).__name__}: what is in it serves "
+            "several callers by itself."
+        )
         raise ConfigError(message)
     return model
 
@@ -74,60 +75,87 @@ def guard(model: Any, /, *, replicas: int | None = None, **settings: Any) -> Any
 def guard_all(root: object, choice: GuardChoice = "auto") -> None:
     """Guard each unsafe model that is found in `root`, as `choice` says of its class.
 
-    What is done, and what is left undone, is logged once for each model.
+    What is done, and what is left undone, is logged.  Raises: ConfigError.
     """
-    _guard_found(root, lambda model: _chosen(choice, plain_class(model).__name__))
+    said = Choice(choice)
+    found = _guard_found(root, lambda model: said.settings(_names(model)))
+    for name in said.unknown({name for model in found for name in _names(model)}):
+        _log.warning("`guard` names %s, and there is no such unsafe model", name)
 
 
 def _guard_found(
     root: object, settings_of: Callable[[object], GuardSettings | None]
 ) -> list[object]:
-    guarded = []
-    for found in discover(root):
-        model, name = found.model, plain_class(found.model).__name__
-        if hazard_of(model) is None:
-            continue
-        settings = settings_of(model)
-        if settings is None:
-            _log.warning("%s (%s) is not guarded: you said so", name, found.path)
-            continue
-        if plain_class(model) is type(model):
-            _guard_one(model, settings)
-            _log.info("%s (%s) is guarded: %s", name, found.path, settings)
-        guarded.append(model)
-    return guarded
+    """Return the unsafe models that were found; guarded, unless there are no settings for them."""
+    unsafe = [(found, hazard_of(found.model)) for found in discover(root)]
+    for found, hazard in unsafe:
+        if hazard is not None:
+            name = plain_class(found.model).__name__
+            settings = settings_of(found.model)
+            if settings is None:
+                _log.warning("%s (%s) is not guarded: you said so", name, found.path)
+            elif _is_guarded(found.model):
+                _check_bounds(found.model, settings)
+            else:
+                _guard_one(found.model, settings, hazard)
+                # Of others it is known that they need it; here the user may know better.
+                level = logging.WARNING if hazard.kind == SYNC_ONLY else logging.INFO
+                _log.log(level, _GUARDED, name, found.path, settings.max_running, name)
+    return [found.model for found, hazard in unsafe if hazard is not None]
 
 
-def _chosen(choice: GuardChoice, name: str) -> GuardSettings | None:
-    one = choice if isinstance(choice, str) else choice.get(name, "auto")
-    if isinstance(one, GuardSettings):
-        return one
-    return None if one == "off" else GuardSettings()
+def _guard_one(model: object, settings: GuardSettings, hazard: Hazard) -> None:
+    # Pipelines bear several calls, since their prompts are encoded one at a time.
+    if settings.max_running > 1 and hazard.kind != SYNC_ONLY and not runs_as_known(model):
+        message = f"{type(model).__name__} takes one call at a time: `max_running` must be 1."
+        raise ConfigError(message)
+    # A pipeline that is run in a way of the user's own is called from threads of theirs.
+    is_whole = pipeline_of(model) is None or runs_as_known(model)
+    inner: object | None = model
+    while inner is not None:
+        _swap(inner)
+        set_owner(inner, settings, max_batch=_max_batch(model, settings))
+        inner = inner_of(inner) if is_whole else None
 
 
-def _guard_one(model: object, settings: GuardSettings) -> None:
-    methods = _methods_for(model)
-    calls = calls_of(model)
-    if methods is not None:
-        swap(model, methods, is_for_one=is_heavy(model))
-    elif calls:
-        swap(model, guarded_calls(plain_class(model), tuple(calls)))
-    set_owner(model, settings)
-    inner = inner_of(model)
-    if inner is not None:
-        _guard_one(inner, settings)
+def _swap(model: object) -> None:
+    """Change the class of `model`, if it has methods to be guarded.  Raises: ConfigError."""
+    methods, calls = methods_for(model), calls_of(model)
+    try:
+        if methods is not None:
+            swap(model, methods, is_for_one=is_heavy(model))
+        elif calls:
+            swap(model, guarded_calls(plain_class(model), tuple(calls)))
+    except Exception as error:
+        name = type(model).__name__
+        message = (
+            f"{name} cannot be guarded ({error}); `guard={{{name!r}: 'off'}}` leaves it alone."
+        )
+        raise ConfigError(message) from error
 
 
-def _methods_for(model: object) -> type | None:
-    """Return what is to stand before the methods of `model`; None if it is no LangChain model."""
-    plain = plain_class(model)
-    is_pipeline = pipeline_of(model) is not None
-    if isinstance(model, BaseChatModel):
-        if is_pipeline:
-            return GuardedPipelineChat
-        return GuardedChat if plain._stream is BaseChatModel._stream else StreamedChat
-    if isinstance(model, BaseLLM):
-        if is_pipeline:
-            return GuardedPipelineLLM
-        return GuardedModel if plain._stream is BaseLLM._stream else StreamedModel
-    return GuardedEmbeddings if isinstance(model, Embeddings) else None
+def _is_guarded(model: object) -> bool:
+    return plain_class(model) is not type(model)
+
+
+def _check_bounds(model: object, settings: GuardSettings) -> None:
+    held = owner_of(model).settings
+    if settings not in (held, GuardSettings()):
+        name = plain_class(model).__name__
+        _log.warning("%s is guarded already, and keeps its bounds: %s", name, held)
+
+
+def _max_batch(model: object, settings: GuardSettings) -> int:
+    pipeline = pipeline_of(model)
+    can_batch = settings.batch and pipeline is not None and why_no_batch(pipeline) is None
+    return _MAX_BATCH if can_batch else 1
+
+
+def _names(model: object) -> list[str]:
+    """Return the names of the classes of `model` and of the models that it wraps."""
+    names = []
+    inner: object | None = model
+    while isinstance(inner, BaseLanguageModel | Embeddings):
+        names.append(plain_class(inner).__name__)
+        inner = inner_of(inner)
+    return names

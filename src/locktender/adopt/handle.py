@@ -49,11 +49,15 @@ def guarded_calls(plain: type, names: tuple[str, ...]) -> type:
 def _guarded(plain: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(plain)
     def guarded(self: object, *arguments: Any, **options: Any) -> Any:
+        owner = owner_of(self)
+        if owner.turn() is not None:
+            return plain(self, *arguments, **options)
+
         def work(jobs: Sequence[Job[Any]]) -> None:
             result = plain(self, *arguments, **options)
             jobs[0].end(iter(list(result)) if isinstance(result, Iterator) else result)
 
         job: Job[Any] = Job(work)
-        return owner_of(self).run([job])[0]
+        return owner.run([job])[0]
 
     return guarded

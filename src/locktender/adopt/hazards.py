@@ -13,7 +13,16 @@ from enum import Enum
 
 from locktender.adopt.swap import PLAIN
 
-__all__ = ["HAZARDS", "SAFE_CLASSES", "Action", "Hazard", "hazard_of", "lineage", "qualified_name"]
+__all__ = [
+    "HAZARDS",
+    "SAFE_CLASSES",
+    "SYNC_ONLY",
+    "Action",
+    "Hazard",
+    "hazard_of",
+    "lineage",
+    "qualified_name",
+]
 
 
 class Action(Enum):
@@ -77,7 +86,7 @@ _REMOTE_CLASSES = frozenset(
     }
 )
 _CHAT_OVER_PIPELINE = "chat-over-pipeline"
-_SYNC_ONLY = "sync-only"
+SYNC_ONLY = "sync-only"
 
 HAZARDS: tuple[Hazard, ...] = (
     Hazard(
@@ -228,7 +237,7 @@ HAZARDS: tuple[Hazard, ...] = (
         threads=("marella/ctransformers#38",),
     ),
     Hazard(
-        kind=_SYNC_ONLY,
+        kind=SYNC_ONLY,
         title="no asynchronous methods of its own",
         classes=(_BASE_LLM, _CHAT_MODEL, _EMBEDDINGS),
         breaks=(
@@ -245,7 +254,7 @@ HAZARDS: tuple[Hazard, ...] = (
 
 _SYNC_ONLY_HAZARD = HAZARDS[-1]
 _BY_CLASS: Mapping[str, Hazard] = {
-    name: hazard for hazard in HAZARDS if hazard.kind != _SYNC_ONLY for name in hazard.classes
+    name: hazard for hazard in HAZARDS if hazard.kind != SYNC_ONLY for name in hazard.classes
 }
 
 

@@ -73,14 +73,17 @@ def owner_of(model: object) -> Owner:
     return set_owner(model, GuardSettings()) if owner is None else owner
 
 
-def set_owner(model: object, settings: GuardSettings) -> Owner:
+def set_owner(model: object, settings: GuardSettings, *, max_batch: int = 1) -> Owner:
     """Give what `model` runs an owner with these settings, unless it has one; return it."""
     place = _place_of(heavy_of(model))
     with _lock:
         owner: Owner | None = getattr(place, _OWNER, None)
         if owner is None:
-            owner = Owner(type(model).__name__, settings)
-            setattr(place, _OWNER, owner)
+            owner = Owner(type(model).__name__, settings, max_batch=max_batch)
+            if isinstance(place, type):
+                setattr(place, _OWNER, owner)
+            else:
+                object.__setattr__(place, _OWNER, owner)  # also where fields are frozen
         return owner
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from langchain_core.language_models.chat_models import generate_from_stream
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
@@ -22,11 +23,12 @@ from locktender.core.scope import outer_request
 
 __all__ = [
     "GuardedChat",
-    "GuardedModel",
+    "GuardedLLM",
     "LeftCalls",
     "OneRequestBatches",
     "StreamedChat",
-    "StreamedModel",
+    "StreamedLLM",
+    "StreamedLlamaChat",
     "text_of",
 ]
 
@@ -112,7 +114,7 @@ class StreamedModel(GuardedModel):
 
 
 class OneRequestBatches:
-    """The batches of a chat model, whose inputs LangChain calls the model with all at once.
+    """The batches of a model, whose inputs LangChain may call the model with all at once.
 
     They are one request, so that those beyond the gate's room wait instead of being refused.
     """
@@ -150,12 +152,32 @@ class OneRequestBatches:
                 yield answer
 
 
+class GuardedLLM(OneRequestBatches, GuardedModel):
+    """The methods of a text model."""
+
+
+class StreamedLLM(OneRequestBatches, StreamedModel):
+    """The methods of a text model that streams."""
+
+
 class GuardedChat(OneRequestBatches, GuardedModel):
     """The methods of a chat model."""
 
 
 class StreamedChat(OneRequestBatches, StreamedModel):
     """The methods of a chat model that streams."""
+
+
+class StreamedLlamaChat(StreamedChat):
+    """Those of a `ChatLlamaCpp`, which forgets `stop` when it makes a whole of its stream."""
+
+    def _plain_generate(
+        self, prompts: Any, stop: Any, kwargs: dict[str, Any], run_manager: Any
+    ) -> Any:
+        if not getattr(self, "streaming", False):
+            # Not `super()`: the methods are put into a class that is made of others.
+            return StreamedChat._plain_generate(self, prompts, stop, kwargs, run_manager)
+        return generate_from_stream(self._plain_stream(prompts, stop, kwargs, run_manager))
 
 
 def text_of(prompts: str | Prompts) -> str:

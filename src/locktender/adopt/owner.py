@@ -12,8 +12,8 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -26,14 +26,13 @@ from locktender.app.completion import cancelled_with
 from locktender.core.errors import EngineFailed, LocktenderError
 from locktender.core.events import Event, Observer
 from locktender.core.request import GenerationRequest, TextInput
-from locktender.core.scope import Scope, outer_request
+from locktender.core.scope import OuterRequest, Scope, outer_request
 from locktender.model.dispatcher import Dispatcher
 from locktender.model.settings import GateSettings
 
 __all__ = ["GuardSettings", "Owner"]
 
 _Result = TypeVar("_Result")
-_MAX_BATCH = 8  # jobs in one call of the object
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +45,10 @@ class GuardSettings:
     timeout_s: float = 600.0  # from arrival to the last token, where the caller names no limit
     batch: bool = True  # whether jobs with equal settings may share a call, where the class can
 
-    @property
-    def max_batch(self) -> int:
-        """Jobs in one call."""
-        return _MAX_BATCH if self.batch else 1
-
-    def gate(self) -> GateSettings:
+    def gate(self, max_batch: int = 1) -> GateSettings:
         """Return them as the gate's.  Raises: ConfigError for bounds that cannot work."""
         return GateSettings(
-            max_running=self.max_running * self.max_batch,
+            max_running=self.max_running * max_batch,
             max_waiting=self.max_waiting,
             max_wait_s=self.max_wait_s,
             timeout_s=self.timeout_s,
@@ -68,6 +62,15 @@ class _Gate:
     loop: asyncio.AbstractEventLoop
     dispatcher: Dispatcher
     jobs: dict[str, Job[Any]]
+    places: dict[str, "_Places"]  # by outer request
+
+
+@dataclass(slots=True)
+class _Places:
+    """How many jobs of one outer request may be in the gate at once."""
+
+    free: asyncio.Semaphore
+    n_users: int = 0
 
 
 # The jobs that the code at hand is part of, by their owners.
@@ -83,11 +86,17 @@ class Owner:
     """
 
     def __init__(
-        self, name: str, settings: GuardSettings, observer: Observer | None = None
+        self,
+        name: str,
+        settings: GuardSettings,
+        observer: Observer | None = None,
+        *,
+        max_batch: int = 1,
     ) -> None:
         settings.gate()  # says now what is wrong with them
         self.name = name
         self.settings = settings
+        self.max_batch = max_batch  # jobs in one call
         self._observer = observer or _ignore
         self._gate: _Gate | None = None
 
@@ -95,10 +104,22 @@ class Owner:
         return f"<Owner of {self.name} {self._gate.dispatcher if self._gate else 'at rest'}>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return type(self)(self.name, self.settings, self._observer)
+        return type(self)(self.name, self.settings, self._observer, max_batch=self.max_batch)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()  # What it hangs on can be read where there is no locktender.
+
+    def turn(self) -> Job[Any] | None:
+        """Return the job of this owner that the code at hand is part of, if it is of any.
+
+        Raises: CancelledError if nobody waits for that job any more.
+        """
+        mine = (_held.get() or {}).get(id(self))
+        if mine is None or not mine.is_running:
+            return None
+        if mine.is_cancelled or mine.has_ended:
+            raise asyncio.CancelledError
+        return mine
 
     def run(self, jobs: Sequence[Job[_Result]]) -> list[_Result]:
         """Wait for the results of all `jobs`; one that fails ends the others."""
@@ -118,7 +139,7 @@ class Owner:
         woken = threading.Event()
         job.watch(woken.set)
         with self._waited_for(job), _ended_with_caller(job):
-            while not job.has_ended:
+            while not job.is_over:
                 woken.wait()  # bounded as in `run`
                 woken.clear()
                 yield from job.take()
@@ -143,7 +164,7 @@ class Owner:
         news = asyncio.Event()
         job.watch(partial(_tell, asyncio.get_running_loop(), news))
         with self._waited_for(job), cancelled_with(outer_request.get(), asyncio.current_task()):
-            while not job.has_ended:
+            while not job.is_over:
                 await news.wait()
                 news.clear()
                 for piece in job.take():
@@ -155,28 +176,25 @@ class Owner:
     @contextmanager
     def _waited_for(self, job: Job[Any]) -> Iterator[None]:
         """Have `job` see its turn while the block lasts."""
-        held = _held.get() or {}
-        mine = held.get(id(self))
-        if mine is not None and not mine.has_ended:
+        if self.turn() is not None:
             job.work([job])
+            job.let_go()
             yield
             return
-        job.context.run(_held.set, held | {id(self): job})
-        visit = background.submit(self._see_through(job, *_circumstances(self.name, job)))
+        job.context.run(_held.set, (_held.get() or {}) | {id(self): job})
+        visit = background.submit(self._see_through(job))
         try:
             yield
         finally:
             job.cancel()
-            if not job.has_ended:
+            if not job.is_over or job.failure is asyncio.CancelledError:
                 visit.cancel()
 
-    async def _see_through(self, job: Job[Any], request: GenerationRequest, scope: Scope) -> None:
-        gate = self._gate_here()
-        gate.jobs[request.id] = job
+    async def _see_through(self, job: Job[Any]) -> None:
+        gate, outer = self._gate_here(), outer_request.get()
         try:
-            async with gate.dispatcher.open(request, scope) as deltas:
-                async for _ in deltas:
-                    pass
+            async with self._place(gate, outer):
+                await self._visit(gate, job, outer)
         except asyncio.CancelledError:
             job.fail(asyncio.CancelledError())
             raise
@@ -187,40 +205,68 @@ class Owner:
             failure.__cause__ = error
             job.fail(failure)
         finally:
+            job.let_go()
+
+    async def _visit(self, gate: _Gate, job: Job[Any], outer: OuterRequest | None) -> None:
+        request = GenerationRequest(
+            uuid.uuid4().hex, self.name, TextInput(job.prompt), job.max_tokens
+        )
+        gate.jobs[request.id] = job
+        try:
+            async with gate.dispatcher.open(request, _scope(outer)) as deltas:
+                async for _ in deltas:
+                    pass
+        finally:
             gate.jobs.pop(request.id, None)
+
+    @asynccontextmanager
+    async def _place(self, gate: _Gate, outer: OuterRequest | None) -> AsyncIterator[None]:
+        """Keep a batch from filling the gate, and from spending its jobs' time in it."""
+        if outer is None:
+            yield
+            return
+        n_places = 2 * self.settings.max_running * self.max_batch
+        places = gate.places.setdefault(outer.id, _Places(asyncio.Semaphore(n_places)))
+        places.n_users += 1
+        try:
+            async with places.free:
+                yield
+        finally:
+            places.n_users -= 1
+            if not places.n_users:
+                del gate.places[outer.id]
 
     def _gate_here(self) -> _Gate:
         loop = asyncio.get_running_loop()
         if self._gate is None or self._gate.loop is not loop:  # in a forked process there is none
             settings, jobs = self.settings, dict[str, Job[Any]]()
             replica = ThreadReplica(
-                self.name, jobs, max_calls=settings.max_running, max_batch=settings.max_batch
+                self.name, jobs, max_calls=settings.max_running, max_batch=self.max_batch
             )
             pool = SoloPool(replica)
-            dispatcher = Dispatcher(self.name, settings.gate(), pool, self._observer)
-            self._gate = _Gate(loop, dispatcher, jobs)
+            bounds = settings.gate(self.max_batch)
+            dispatcher = Dispatcher(self.name, bounds, pool, self._observer)
+            self._gate = _Gate(loop, dispatcher, jobs, {})
             weakref.finalize(self, replica.close)
         return self._gate
 
 
 def _are_awaited(jobs: Sequence[Job[Any]]) -> bool:
-    has_failed = any(job.error is not None for job in jobs)
-    return not (has_failed or all(job.has_ended for job in jobs))
+    has_failed = any(job.is_over and job.failure for job in jobs)
+    return not (has_failed or all(job.is_over for job in jobs))
 
 
 def _results(jobs: Sequence[Job[_Result]]) -> list[_Result]:
     for job in jobs:
-        if job.error is not None:
-            raise job.error
+        if job.is_over and job.failure:
+            job.result()  # raises
     return [job.result() for job in jobs]
 
 
-def _circumstances(name: str, job: Job[Any]) -> tuple[GenerationRequest, Scope]:
-    request = GenerationRequest(uuid.uuid4().hex, name, TextInput(job.prompt), job.max_tokens)
-    outer = outer_request.get()
+def _scope(outer: OuterRequest | None) -> Scope:
     if outer is None:
-        return request, Scope()
-    return request, Scope(
+        return Scope()
+    return Scope(
         timeout_s=outer.remaining_s(time.monotonic()),
         outer=outer.id,
         caller_id=outer.caller_id,
@@ -232,8 +278,13 @@ def _circumstances(name: str, job: Job[Any]) -> tuple[GenerationRequest, Scope]:
 def _ended_with_caller(job: Job[Any]) -> Iterator[None]:
     """End `job` when the caller of the outer request goes."""
     outer = outer_request.get()
-    # The error that passes by `except Exception`, as a cancellation must.
-    forget = outer.cancel.on_set(lambda: job.fail(asyncio.CancelledError())) if outer else None
+
+    def end() -> None:
+        # The error that passes by `except Exception`, as a cancellation must.
+        job.fail(asyncio.CancelledError())
+        job.let_go()
+
+    forget = outer.cancel.on_set(end) if outer else None
     try:
         yield
     finally:

@@ -24,10 +24,8 @@ from locktender.app.own_request import own_request, within
 
 __all__ = ["GuardedPipelineChat", "GuardedPipelineLLM"]
 
-_MAX_AT_ONCE = 64  # prompts of one call in the gate; the rest of them follows
 
-
-class GuardedPipelineLLM(LeftCalls):
+class GuardedPipelineLLM(OneRequestBatches, LeftCalls):
     """The methods of a `HuggingFacePipeline`."""
 
     def _generate(
@@ -37,11 +35,8 @@ class GuardedPipelineLLM(LeftCalls):
         run_manager: Any = None,  # noqa: ARG002 - LangChain's signature
         **kwargs: Any,
     ) -> LLMResult:
-        owner, completions = owner_of(self), list[Completion]()
         with _one_request(prompts):
-            for jobs in self._jobs(prompts, stop, kwargs):
-                completions += owner.run(jobs)
-        return self._result(completions)
+            return self._result(owner_of(self).run(self._jobs(prompts, stop, kwargs)))
 
     async def _agenerate(
         self,
@@ -50,11 +45,8 @@ class GuardedPipelineLLM(LeftCalls):
         run_manager: Any = None,  # noqa: ARG002 - LangChain's signature
         **kwargs: Any,
     ) -> LLMResult:
-        owner, completions = owner_of(self), list[Completion]()
         with _one_request(prompts):
-            for jobs in self._jobs(prompts, stop, kwargs):
-                completions += await owner.arun(jobs)
-        return self._result(completions)
+            return self._result(await owner_of(self).arun(self._jobs(prompts, stop, kwargs)))
 
     def _stream(
         self, prompt: str, stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
@@ -83,13 +75,11 @@ class GuardedPipelineLLM(LeftCalls):
 
     def _jobs(
         self, prompts: Sequence[str], stop: list[str] | None, kwargs: dict[str, Any]
-    ) -> Iterator[list[Job[Completion]]]:
-        """Yield as many jobs at a time as may be in the gate for one call."""
-        for start in range(0, len(prompts), _MAX_AT_ONCE):
-            yield [
-                make_job(_pipeline(self), text_task(self, prompt, stop, kwargs, wants_pieces=False))
-                for prompt in prompts[start : start + _MAX_AT_ONCE]
-            ]
+    ) -> list[Job[Completion]]:
+        return [
+            make_job(_pipeline(self), text_task(self, prompt, stop, kwargs, wants_pieces=False))
+            for prompt in prompts
+        ]
 
     def _result(self, completions: Sequence[Completion]) -> LLMResult:
         generations = [[text_generation(self, completion)] for completion in completions]

@@ -6,6 +6,7 @@ and are told to the real manager by the caller's side, in its thread or on its l
 the user's code, which may take its time or call the same model again.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass
@@ -42,8 +43,19 @@ class _Notes:
         return lambda *arguments, **options: self._note(_Note(name, arguments, options))
 
 
+def _note_in(job: Job[Any]) -> Callable[[_Note], None]:
+    def note(note: _Note) -> None:
+        if job.is_cancelled:
+            raise asyncio.CancelledError  # A model that tells of its tokens can be stopped there.
+        job.put([note])
+
+    return note
+
+
 def generated(owner: Owner, plain: Plain, run_manager: Any, prompt: str) -> Any:
     """Return what `plain` returns."""
+    if owner.turn() is not None:
+        return plain(run_manager)
     job = _job(plain, run_manager, prompt)
     _listen(owner, job, run_manager)
     return job.result()
@@ -66,6 +78,11 @@ async def agenerated(owner: Owner, plain: Plain, run_manager: Any, prompt: str) 
 
 def streamed(owner: Owner, plain: Plain, run_manager: Any, prompt: str) -> Iterator[Any]:
     """Yield what `plain` yields."""
+    if owner.turn() is not None:
+        for chunk in plain(run_manager):
+            owner.turn()  # raises if nobody waits any more
+            yield chunk
+        return
     job = _job(plain, run_manager, prompt, is_stream=True)
     for item in _items(owner.iterate(job)):
         if isinstance(item, _Note):
@@ -97,7 +114,7 @@ def _items(pieces: Any) -> Iterator[Any]:
 def _job(plain: Plain, run_manager: Any, prompt: str, *, is_stream: bool = False) -> Job[Any]:
     def work(jobs: Sequence[Job[Any]]) -> None:
         (job,) = jobs
-        notes = _Notes(run_manager, lambda note: job.put([note])) if run_manager else None
+        notes = _Notes(run_manager, _note_in(job)) if run_manager else None
         result = plain(notes)
         if not is_stream:
             job.end(result)

@@ -8,6 +8,7 @@ Pickled, an object is of its plain class again.
 """
 
 import threading
+from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
@@ -31,7 +32,7 @@ def swap(model: object, methods: type, *, is_for_one: bool = False) -> None:
         if plain_class(model) is type(model):
             plain: Any = type(model)
             make = _subclass.__wrapped__ if is_for_one else _subclass
-            model.__class__ = make(plain, methods)
+            object.__setattr__(model, "__class__", make(plain, methods))
 
 
 @lru_cache(maxsize=256)
@@ -52,6 +53,8 @@ def _subclass(plain: Any, methods: Any) -> Any:
             "__module__": plain.__module__,
             "__doc__": plain.__doc__,
             "__reduce_ex__": _reduce,
+            **({} if hasattr(plain, "__copy__") else {"__copy__": _copied}),
+            **({} if hasattr(plain, "__deepcopy__") else {"__deepcopy__": _deep_copied}),
         },
     )
     made.__qualname__ = plain.__qualname__
@@ -62,4 +65,20 @@ def _subclass(plain: Any, methods: Any) -> Any:
 def _reduce(model: Any, protocol: Any) -> Any:
     plain = plain_class(model)
     made, arguments, *rest = plain.__reduce_ex__(model, protocol)
-    return made, tuple(plain if value is type(model) else value for value in arguments), *rest
+    kind = type(model)
+    arguments = tuple(plain if value is kind else value for value in arguments)
+    return plain if made is kind else made, arguments, *rest
+
+
+def _copied(model: Any) -> Any:
+    copied = object.__new__(plain_class(model))
+    vars(copied).update(vars(model))
+    object.__setattr__(copied, "__class__", type(model))
+    return copied
+
+
+def _deep_copied(model: Any, memo: dict[int, Any]) -> Any:
+    copied = memo[id(model)] = object.__new__(plain_class(model))
+    vars(copied).update(deepcopy(vars(model), memo))
+    object.__setattr__(copied, "__class__", type(model))
+    return copied

@@ -17,6 +17,7 @@ from functools import cached_property, partial
 from importlib import import_module
 from typing import Any
 
+from locktender.adopt.encoding import encoding
 from locktender.adopt.job import Job
 from locktender.adopt.text_batch import (
     alike,
@@ -89,7 +90,7 @@ def batch_key(pipeline: Any, task: TextTask) -> Hashable | None:
     if not may_share(pipeline, dict(settings.parameters)):
         return None
     # By their spelling: True and 1 are equal, and may not mean the same.
-    return "text", repr(settings.parameters), settings.stop, settings.seed
+    return "text", id(pipeline), repr(settings.parameters), settings.stop, settings.seed
 
 
 def run_texts(pipeline: Any, jobs: Sequence[Job[Completion]]) -> None:
@@ -128,7 +129,8 @@ class _Call:
         parameters = self._parameters
         if getattr(self._pipeline, "_pipeline_calls_generate", False):
             parameters = _with_criterion(parameters, watch)
-        with _seeded(self._settings.seed):
+        tokenizer = getattr(self._pipeline, "tokenizer", None)
+        with _seeded(self._settings.seed), encoding(tokenizer):
             result = self._pipeline(task.prompt, **parameters)
         if _is_dropped(job):
             return
@@ -183,7 +185,7 @@ class _Generation:
     def _encode(self, job: Job[Completion]) -> _Prompt | None:
         if _is_dropped(job):
             return None
-        with _failing(job):
+        with _failing(job), encoding(self._pipeline.tokenizer):
             inputs = self._pipeline.preprocess(job.payload.prompt, **self._before)
             job.prompt_tokens = inputs["input_ids"].shape[-1]
             return _Prompt(job, inputs, job.prompt_tokens)

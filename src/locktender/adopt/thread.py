@@ -48,12 +48,13 @@ class JobRun:
         self._is_read = True
         if self._error is not None:
             raise self._error
-        error = self.job.error
-        if isinstance(error, LocktenderError):
-            raise error
-        if error is not None:
-            message = "The model failed."
-            raise EngineFailed(message) from error
+        failure = self.job.failure
+        if failure is not None and issubclass(failure, asyncio.CancelledError):
+            raise asyncio.CancelledError
+        if failure is not None:
+            # Never the job's own error: a `ReplicaLost` out of a user's model is not the gate's.
+            message = f"The model failed: {failure.__name__}."
+            raise EngineFailed(message)
         return Delta(
             n_tokens=self.job.n_tokens,
             prompt_tokens=self.job.prompt_tokens,
@@ -65,6 +66,7 @@ class JobRun:
         self._error = error
         self.job.fail(error)
         self.job.cancel()
+        self.job.let_go()
 
     async def aclose(self) -> None:
         self.job.cancel()
@@ -212,11 +214,14 @@ def _run(jobs: Sequence[Job[Any]]) -> None:
     jobs = [job for job in jobs if not (job.is_cancelled or job.has_ended)]
     if not jobs:
         return
+    for job in jobs:
+        job.is_running = True
     try:
         jobs[0].context.run(jobs[0].work, jobs)
     except BaseException as error:  # noqa: BLE001 - a boundary: whatever it is belongs to the callers
         for job in jobs:
             job.fail(error)
     for job in jobs:
+        job.is_running = False
         if not job.has_ended:
             job.fail(EngineFailed("The model gave no answer."))

@@ -61,6 +61,10 @@ class LocktenderError(Exception):
         """The sentence for the caller."""
         return str(self.args[0]) if self.args else self.code
 
+    def __str__(self) -> str:
+        """Say what is wrong and nothing else: this is what tracebacks and tracers show."""
+        return self.message
+
 
 class ConfigError(LocktenderError):
     """The operator's configuration cannot work; raised before anything starts."""

@@ -12,7 +12,8 @@ from fastapi import APIRouter, FastAPI
 from fastapi.params import Depends
 from langchain_core.runnables import Runnable
 
-from locktender.adopt.guard import GuardChoice, guard_all
+from locktender.adopt.choice import GuardChoice
+from locktender.adopt.guard import guard_all
 from locktender.app.endpoint import Endpoint, EndpointSettings
 from locktender.app.routes import ENDPOINT_NAMES, add_endpoint, is_taken
 from locktender.app.run_config import PerRequestConfigModifier

@@ -59,14 +59,14 @@ class _Rows:
         else:
             spread = query.new_zeros(query.shape[0], self.n_rows, query.shape[2])
             query = spread.index_copy_(1, self.rows, query[:, : len(self.rows)])
-        grouped = query.unflatten(0, (keys.shape[1], -1)).permute(2, 0, 1, 3)
+        grouped = query.view(keys.shape[1], -1, *query.shape[1:]).permute(2, 0, 1, 3)
         out = scaled_dot_product_attention(
             grouped, self._view(keys), self._view(values), attn_mask=self.mask, scale=scaling
         ).flatten(1, 2)
         return out if self.rows is None else out.index_select(0, self.rows)
 
     def _view(self, flat: Tensor) -> Tensor:
-        parts = flat[: self.n_rows * self.row_places].unflatten(0, (self.n_rows, -1))
+        parts = flat[: self.n_rows * self.row_places].view(self.n_rows, -1, *flat.shape[1:])
         return parts[:, : self.length].transpose(1, 2)
 
 
@@ -87,7 +87,7 @@ class _Span:
         keys = keys[None, self.start : self.end].transpose(1, 2)
         values = values[None, self.start : self.end].transpose(1, 2)
         if n_tokens == 1:
-            grouped = query[:, :, 0].unflatten(1, (keys.shape[1], -1))
+            grouped = query[:, :, 0].view(1, keys.shape[1], -1, query.shape[-1])
             return scaled_dot_product_attention(grouped, keys, values, scale=scaling).flatten(1, 2)
         out = scaled_dot_product_attention(
             query,
@@ -294,25 +294,16 @@ class Planner:
         return Plan(self.store, ids[None], positions[None], places, last, [reader])
 
 
-def _attend(  # noqa: PLR0913 - what transformers calls an attention with
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Any,
-    *,
-    token_plan: Plan,
-    scaling: float | None = None,
-    **others: Any,
+def _attend(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, _: Any, **others: Any
 ) -> tuple[Tensor, None]:
     """Be the attention of a layer.  All that transformers gives and takes is [1, ...]."""
-    del attention_mask  # who sees what is the plan's
     strange = [part for part in _FOREIGN_PARTS if others.get(part) is not None]
     if strange:
         raise TypeError(f"Attention has a part that is not known here: {strange[0]}.")
-    plan = token_plan
+    plan: Plan = others["token_plan"]
+    scaling = others.get("scaling") or query.shape[-1] ** -0.5
     keys, values = plan.store.write(module.layer_idx, plan.places, key[0], value[0])
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     outs = [each.attend(query[0], keys, values, scaling) for each in plan.readers]
     return (outs[0] if len(outs) == 1 else torch.cat(outs))[None], None
 

@@ -13,7 +13,6 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -157,8 +156,8 @@ def _gumbel(ids: Tensor, keys: Sequence[int]) -> Tensor:
     key = torch.tensor(keys, dtype=torch.int32, device=ids.device)[:, None]
     bits = _mixed(_mixed(ids.to(torch.int32) * -1640531527 + key) + key)
     uniform = ((bits >> 8 & 0xFFFFFF).double() + 0.5) / (1 << 24)
-    noise: Any = -torch.log(-torch.log(uniform))
-    return noise.float()  # type: ignore[no-any-return]
+    noise: Tensor = -torch.log(-torch.log(uniform))
+    return noise.float()
 
 
 def _mixed(bits: Tensor) -> Tensor:

@@ -60,6 +60,8 @@ class PackedModel:
         embedded = int(model.get_input_embeddings().num_embeddings)
         self.n_vocabulary = min(embedded, logits.shape[-1])
         self.token_bytes = store.token_bytes
+        if not self.token_bytes:
+            raise ConfigError("This model cannot run requests side by side: its attention is own.")
 
     @property
     def device(self) -> torch.device:
@@ -212,7 +214,7 @@ class _Graph:
 
     def capture(self, forward: Callable[[], tuple[Tensor, Tensor]], pool: Any) -> None:
         """Run `forward` until nothing in it allocates for the first time, then record it."""
-        stream = torch.cuda.Stream()
+        stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch gives it no types
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(2):

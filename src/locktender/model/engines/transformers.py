@@ -36,7 +36,7 @@ from locktender.core.request import (
 )
 from locktender.model.detokenizer import Feed, TokenWindow, detokenize
 from locktender.model.engine import EngineSpec, Limits, Output
-from locktender.model.engines.token_batch import DEFAULT_KV_BYTES, TokenBatch, TokenEvent
+from locktender.model.engines.token_batch import TokenBatch, TokenEvent
 from locktender.model.engines.token_choice import TokenOptions
 from locktender.model.prompt import answer_room, check_ids
 from locktender.model.stop import StopStrings
@@ -60,15 +60,7 @@ class _Texts:
 
     def encode(self, prompt: Input, context_tokens: int) -> list[int]:
         """Return the prompt's token ids.  Raises: InvalidRequest, ContextTooLong."""
-        match prompt:
-            case TokenInput():
-                ids = list(prompt.ids)
-            case TextInput():
-                self._check_bytes([prompt.text], context_tokens)
-                ids = self._tokenize(prompt.text, adds_special=True) if prompt.text else []
-            case ChatInput():
-                self._check_bytes([each.content for each in prompt.messages], context_tokens)
-                ids = self._tokenize(self._render(prompt), adds_special=False)
+        ids = self._to_ids(prompt, context_tokens)
         check_ids(ids, self._n_vocabulary)
         return ids
 
@@ -78,6 +70,17 @@ class _Texts:
             rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return texts
+
+    def _to_ids(self, prompt: Input, context_tokens: int) -> list[int]:
+        match prompt:
+            case TokenInput():
+                return list(prompt.ids)
+            case TextInput():
+                self._check_bytes([prompt.text], context_tokens)
+                return self._tokenize(prompt.text, adds_special=True) if prompt.text else []
+            case ChatInput():
+                self._check_bytes([each.content for each in prompt.messages], context_tokens)
+                return self._tokenize(self._render(prompt), adds_special=False)
 
     def _tokenize(self, text: str, *, adds_special: bool) -> list[int]:
         # Not verbose: it warns of long prompts, which are refused a moment later.
@@ -130,17 +133,11 @@ class TransformersStepper:
 
     def __init__(self, spec: EngineSpec) -> None:
         _check_options(spec)
+        names = ("kv_bytes", "context_tokens", "step_tokens")
+        limits = {name: n for name in names if (n := _count(spec, name))}
         if threads := _count(spec, "threads"):
             torch.set_num_threads(threads)
-        model, tokenizer = _load(spec)
-        self._take(
-            model,
-            tokenizer,
-            max_running=spec.max_running,
-            kv_bytes=_count(spec, "kv_bytes") or DEFAULT_KV_BYTES,
-            context_tokens=_count(spec, "context_tokens"),
-            step_tokens=_count(spec, "step_tokens"),
-        )
+        self._take(*_load(spec), max_running=spec.max_running, **limits)
 
     @classmethod
     def over(cls, model: Any, tokenizer: Any, **limits: Any) -> "TransformersStepper":
@@ -238,7 +235,7 @@ def _load(spec: EngineSpec) -> tuple[Any, Any]:
     device = str(spec.option("device", "cuda" if torch.cuda.is_available() else "cpu"))
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=spec.option("dtype", "auto"), local_files_only=True
         )
         return model.to(device).eval(), tokenizer
