@@ -4,6 +4,7 @@ It draws what `deploy.examine` finds in a chain or an app, before any request.  
 finding is exit code 1, for continuous integration.  The table goes to standard output.
 """
 
+import logging
 from typing import Annotated
 
 import typer
@@ -26,6 +27,7 @@ def examine_models(
     from locktender.adopt.doctor import shown  # noqa: PLC0415 - see above
     from locktender.deploy.examine import examine_target  # noqa: PLC0415 - see above
 
+    logging.getLogger("locktender").setLevel(logging.ERROR)  # the table says what is guarded
     diagnosis = examine_target(target)
     Console().print(shown(diagnosis), highlight=False)
     if strict and diagnosis.findings:

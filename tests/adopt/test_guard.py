@@ -444,3 +444,36 @@ def test_an_llm_of_the_simple_kind_is_guarded() -> None:
     assert crowd(model.invoke, list("abcdefgh")) == list("ABCDEFGH")
     assert asyncio.run(model.abatch(list("abcdefgh"))) == list("ABCDEFGH")
     assert crossing.n_met == 0
+
+
+def test_what_a_subclass_of_langchains_own_does_is_kept() -> None:
+    class Mine(StreamedText):
+        def _generate(self, prompts: list[str], *arguments: Any, **options: Any) -> LLMResult:
+            return super()._generate([f"mine: {one}" for one in prompts], *arguments, **options)
+
+    assert guard(Mine()).invoke("a") == "mine: a|0.0"
+
+
+async def test_a_batch_that_gives_answers_as_they_come_is_one_request() -> None:
+    model = guard(Chat(), max_waiting=2)
+    inputs: list[Any] = [str(n) for n in range(60)]
+    answers = [answer async for answer in model.abatch_as_completed(inputs)]
+    assert sorted(n for n, _ in answers) == list(range(60))
+
+
+def test_the_word_about_a_model_inside_is_heard() -> None:
+    inner = Chat()
+    wrapper = Wrapper(inner=inner)
+    guard_all([wrapper, inner], {"Chat": "off"})
+    assert type(inner) is Chat
+    assert plain_class(wrapper) is Wrapper
+    assert type(wrapper) is not Wrapper
+
+
+def test_other_bounds_for_what_is_guarded_are_not_passed_over_in_silence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = guard(Text(), max_waiting=5)
+    guard(model, max_waiting=7)
+    assert owner_of(model).settings.max_waiting == 5
+    assert "keeps its bounds" in caplog.text

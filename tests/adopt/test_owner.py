@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import gc
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,7 +17,13 @@ from locktender.adopt.job import Job
 from locktender.adopt.owner import GuardSettings, Owner
 from locktender.app.background import background
 from locktender.app.own_request import own_request, within
-from locktender.core.errors import ConfigError, DeadlineExceeded, QueueFull, WaitTooLong
+from locktender.core.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    QueueFull,
+    ReplicaLost,
+    WaitTooLong,
+)
 from locktender.core.events import Event, RequestEnded, RequestReceived
 from locktender.core.scope import OuterRequest
 
@@ -311,3 +318,111 @@ def test_the_threads_end_with_the_owner(heavy: Heavy) -> None:
 def test_bounds_that_cannot_work_are_refused() -> None:
     with pytest.raises(ConfigError):
         Owner("heavy", GuardSettings(max_running=0))
+
+
+def test_a_job_that_runs_on_after_its_end_gets_no_more_turns(heavy: Heavy) -> None:
+    owner = Owner("heavy", GuardSettings())
+    outer_request_is_over, ends = threading.Event(), list[type[BaseException]]()
+
+    def work(_jobs: Sequence[Job[Any]]) -> None:
+        heavy.entered.release()
+        outer_request_is_over.wait(LIMIT_S)
+        try:
+            owner.run([Job(lambda jobs: jobs[0].end("inner"))])
+        except asyncio.CancelledError as error:
+            ends.append(type(error))
+
+    outer = OuterRequest("o")
+
+    def call() -> None:
+        with within(outer), suppress(asyncio.CancelledError):
+            owner.run([Job(work)])
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    assert heavy.entered.acquire(timeout=LIMIT_S)
+    outer.cancel.set()
+    caller.join(LIMIT_S)
+    outer_request_is_over.set()
+    assert owner.run([Job(lambda jobs: jobs[0].end("next"))]) == ["next"]
+    assert ends == [asyncio.CancelledError]
+
+
+async def test_threads_whose_callers_have_left_leave_the_line_and_count_as_such(
+    heavy: Heavy,
+) -> None:
+    events: list[Event] = []
+    owner, outer = Owner("heavy", GuardSettings(), events.append), OuterRequest("o")
+    first = asyncio.create_task(owner.arun([heavy.job("first")]))
+    await until(lambda: heavy.n_inside == 1)
+
+    def call() -> None:
+        with within(outer), suppress(asyncio.CancelledError):
+            owner.run([heavy.job("second")])
+
+    calls = [asyncio.create_task(asyncio.to_thread(call)) for _ in range(2)]
+    await until(lambda: n_inside(owner) == 3)
+    outer.cancel.set()
+    await asyncio.gather(*calls)
+    await until(lambda: n_inside(owner) == 1)
+    heavy.gate.set()
+    await first
+    ends = [event.outcome for event in events if isinstance(event, RequestEnded)]
+    assert sorted(ends) == ["cancelled", "cancelled", "completed"]
+
+
+def test_an_error_of_ours_out_of_the_object_is_not_taken_for_the_gates() -> None:
+    owner = Owner("heavy", GuardSettings())
+
+    def work(_jobs: Sequence[Job[Any]]) -> None:
+        raise ReplicaLost("another engine, elsewhere", "x#1")
+
+    for _ in range(3):
+        with pytest.raises(ReplicaLost, match="elsewhere"):
+            owner.run([Job(work)])
+    assert owner.run([Job(lambda jobs: jobs[0].end(1))]) == [1]
+
+
+def test_whoever_has_an_answer_is_not_in_its_own_way() -> None:
+    owner = Owner("heavy", GuardSettings(max_waiting=0))
+
+    def work(jobs: Sequence[Job[int]]) -> None:
+        jobs[0].end(jobs[0].payload)
+
+    for n in range(300):
+        assert owner.run([Job(work, payload=n)]) == [n]
+
+
+def test_a_failed_call_keeps_nothing_of_what_it_held() -> None:
+    class Tensor:
+        """Something large."""
+
+    owner, held = Owner("heavy", GuardSettings()), list[weakref.ref[Tensor]]()
+
+    def fail() -> None:
+        tensor = Tensor()
+        held.append(weakref.ref(tensor))
+        message = "out of memory"
+        raise MemoryError(message)
+
+    gc.disable()
+    try:
+        for _ in range(5):
+            with pytest.raises(MemoryError):
+                owner.run([Job(lambda _: fail())])
+        assert [ref() for ref in held] == [None] * 5
+    finally:
+        gc.enable()
+
+
+async def test_a_large_batch_does_not_spend_its_time_in_the_gate() -> None:
+    inside: list[int] = []
+    owner = Owner("heavy", GuardSettings(max_waiting=4))
+
+    def work(jobs: Sequence[Job[Any]]) -> None:
+        inside.append(n_inside(owner))
+        jobs[0].end(None)
+
+    with own_request() as outer, within(outer):
+        await owner.arun([Job(work) for _ in range(100)])
+    assert max(inside) <= 3

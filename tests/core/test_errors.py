@@ -6,6 +6,7 @@ import pytest
 from locktender.core import errors
 from locktender.core.errors import (
     CapacityError,
+    InvalidRequest,
     LocktenderError,
     QueueFull,
     ReplicaLost,
@@ -72,3 +73,8 @@ def test_only_kinds_that_a_caller_cannot_tell_apart_share_a_code() -> None:
         by_code.setdefault(kind.code, set()).add(kind.__name__)
     shared = [names for names in by_code.values() if len(names) > 1]
     assert shared == [{"RequestError", "InvalidRequest"}]
+
+
+def test_an_error_says_its_sentence_and_nothing_else() -> None:
+    assert str(QueueFull("No room.", 3)) == "No room."
+    assert str(InvalidRequest("Wrong.", "stop")) == "Wrong."

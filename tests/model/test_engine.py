@@ -18,7 +18,9 @@ def test_an_engine_of_the_users_own_is_loaded_by_its_module_and_attribute() -> N
 
 @pytest.mark.parametrize("name", ["eco", "", "locktender.model.engines.echo"])
 def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"use one of echo, openvino, transformers, or 'module:attribute'"):
+    with pytest.raises(
+        ConfigError, match=r"use one of echo, openvino, transformers, or 'module:attribute'"
+    ):
         load_engine(name)
 
 

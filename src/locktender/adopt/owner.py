@@ -225,7 +225,7 @@ class Owner:
         if outer is None:
             yield
             return
-        n_places = 2 * self.settings.max_running * self.max_batch
+        n_places = self.settings.max_running * self.max_batch + 1
         places = gate.places.setdefault(outer.id, _Places(asyncio.Semaphore(n_places)))
         places.n_users += 1
         try:

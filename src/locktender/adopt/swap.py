@@ -7,6 +7,7 @@ plain class, or for one object alone, when that object's copies are to be told f
 Pickled, an object is of its plain class again.
 """
 
+import copyreg
 import threading
 from copy import deepcopy
 from functools import lru_cache
@@ -66,6 +67,9 @@ def _reduce(model: Any, protocol: Any) -> Any:
     plain = plain_class(model)
     made, arguments, *rest = plain.__reduce_ex__(model, protocol)
     kind = type(model)
+    if made is copyreg.__newobj__ and arguments == (kind,):  # type: ignore[attr-defined] # pickle's own
+        # Which pickle refuses for any class but the object's own.
+        return copyreg._reconstructor, (plain, object, None), *rest  # type: ignore[attr-defined] # noqa: SLF001 - what pickle's first protocols call
     arguments = tuple(plain if value is kind else value for value in arguments)
     return plain if made is kind else made, arguments, *rest
 
