@@ -344,21 +344,19 @@ def test_a_seed_means_nothing_beside_others(guarding: Guarding, make_tiny_pipe: 
     import torch  # noqa: PLC0415 - it takes seconds
 
     options = {"do_sample": True, "max_new_tokens": 4, "temperature": 1.5}
-    pipe, alone = make_tiny_pipe(), []
-    for seed in range(8):
-        torch.manual_seed(seed)
-        alone.append(pipe(PROMPT, **options)[0]["generated_text"])
-    assert len(set(alone)) == 8
-    llm, meeting = guarding(HuggingFacePipeline(pipeline=pipe)), Meeting(8, patience_s=LIMIT_S)
+    llm = guarding(HuggingFacePipeline(pipeline=make_tiny_pipe()))
 
-    def call(seed: int) -> str:
+    def call(seed: int, meet: Callable[[], object] = lambda: None) -> str:
         if guarding.is_on:
             return llm.invoke(PROMPT, pipeline_kwargs=options, seed=seed)
         torch.manual_seed(seed)
-        meeting()
+        meet()
         return llm.invoke(PROMPT, pipeline_kwargs=options)
 
-    answers = in_threads(call, range(8))
+    alone = [call(seed) for seed in range(8)]
+    assert len(set(alone)) == 8
+    meeting = Meeting(8, patience_s=LIMIT_S)
+    answers = in_threads(lambda seed: call(seed, meeting), range(8))
     assert (answers == alone) is guarding.is_on
 
 

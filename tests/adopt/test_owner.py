@@ -100,27 +100,58 @@ async def test_no_more_calls_run_at_once_than_may(heavy: Heavy) -> None:
     assert heavy.max_inside == 3
 
 
-async def test_those_with_equal_keys_that_wait_next_to_one_another_share_a_call(
-    heavy: Heavy,
-) -> None:
-    owner = Owner("heavy", GuardSettings(), max_batch=8)
-    first = asyncio.create_task(owner.arun([heavy.job("first", key="a")]))
-    await until(lambda: heavy.n_inside == 1)
-    keys = ["a", "a", "b", "a", None, None, *["c"] * 9]
-    rest = [asyncio.create_task(owner.arun([heavy.job(n, key)])) for n, key in enumerate(keys)]
-    await until(lambda: n_inside(owner) == 16)
-    heavy.gate.set()
+class Company(Heavy):
+    """Work that others may join, at each turn of its loop."""
+
+    def __call__(self, jobs: Any) -> None:
+        here, company = list(jobs), list[Any]()
+        self.entered.release()
+        while True:
+            company += [job.payload for job in here]
+            self.gate.wait(LIMIT_S)
+            for job in here:
+                job.end(job.payload)
+                jobs.done(job)
+            here = jobs.joined()
+            if not here and jobs.close():
+                self.calls.append(company)
+                return
+
+
+async def test_those_with_equal_keys_join_a_call_until_another_one_is_at_the_head_of_the_line() -> (
+    None
+):
+    company, owner = Company(), Owner("heavy", GuardSettings(), max_batch=4)
+    first = asyncio.create_task(owner.arun([company.job("first", key="a")]))
+    await until(lambda: n_inside(owner) == 1)
+    assert await asyncio.to_thread(company.entered.acquire, timeout=LIMIT_S)
+    keys = ["a", "a", "b", "a", None, "a"]
+    rest = [asyncio.create_task(owner.arun([company.job(n, key)])) for n, key in enumerate(keys)]
+    await until(lambda: n_inside(owner) == 7)
+    company.gate.set()
     await asyncio.gather(first, *rest)
-    assert heavy.calls == [
-        ["first"],
-        [0, 1],
-        [2],
-        [3],
-        [4],
-        [5],
-        [6, 7, 8, 9, 10, 11, 12, 13],
-        [14],
-    ]
+    assert company.calls == [["first", 0, 1], [2], [3], [4], [5]]
+
+
+async def test_no_more_join_than_may_run_together() -> None:
+    company, owner = Company(), Owner("heavy", GuardSettings(), max_batch=4)
+    calls = [asyncio.create_task(owner.arun([company.job(n, key="a")])) for n in range(12)]
+    await until(lambda: n_inside(owner) == 12)
+    gate = owner._gate  # noqa: SLF001 - what a test of the gate looks at
+    assert gate
+    assert gate.dispatcher.n_running == 4
+    company.gate.set()
+    assert await asyncio.gather(*calls) == [[n] for n in range(12)]
+
+
+async def test_who_leaves_a_call_that_goes_on_gives_its_place_to_another() -> None:
+    company, owner = Company(), Owner("heavy", GuardSettings(), max_batch=2)
+    calls = [asyncio.create_task(owner.arun([company.job(n, key="a")])) for n in range(3)]
+    await until(lambda: n_inside(owner) == 3)
+    calls[1].cancel()
+    company.gate.set()
+    assert await asyncio.gather(calls[0], calls[2]) == [[0], [2]]
+    await until(lambda: n_inside(owner) == 0)
 
 
 async def test_more_than_may_wait_are_refused_and_nobody_else_is_harmed(heavy: Heavy) -> None:

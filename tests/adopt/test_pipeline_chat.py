@@ -18,8 +18,10 @@ from langchain_core.messages import (
 )
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
+from locktender.adopt.call import Call
 from locktender.adopt.pipeline_chat import ChatCall, ChunkMaker, chat_call, chat_result
-from locktender.adopt.text_pipeline import Completion, make_job
+from locktender.adopt.text_pipeline import Completion
+from locktender.adopt.text_together import make_job
 from locktender.core.errors import InvalidRequest
 
 QUESTION = [HumanMessage("What is the capital of France?")]
@@ -269,7 +271,7 @@ def _result(
 ) -> ChatResult:
     call = chat_call(chat, messages, stop, kwargs, wants_pieces=False)
     job = make_job(chat.llm.pipeline, call.task)
-    job.work([job])
+    job.work(Call([job]))
     return chat_result(chat, call, job.result())
 
 
@@ -284,7 +286,7 @@ def _chunks(
 ) -> list[ChatGenerationChunk]:
     call = chat_call(chat, messages, stop, kwargs, wants_pieces=True)
     job, maker = make_job(chat.llm.pipeline, call.task), ChunkMaker(chat, call)
-    job.work([job])
+    job.work(Call([job]))
     chunks = [maker.piece(text) for text in job.take()]
     return [*filter(None, chunks), *maker.last(job.result())]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from locktender.adopt.call import Call
 from locktender.adopt.pipeline_llm import (
     last_chunk,
     stream_head,
@@ -13,7 +14,8 @@ from locktender.adopt.pipeline_llm import (
     text_settings,
     text_task,
 )
-from locktender.adopt.text_pipeline import Completion, make_job
+from locktender.adopt.text_pipeline import Completion
+from locktender.adopt.text_together import make_job
 from locktender.core.errors import InvalidRequest
 
 PROMPT = "Once upon a time"
@@ -177,5 +179,5 @@ def _llm(**pipeline_kwargs: Any) -> Any:
 
 def _answer(llm: Any, stop: list[str] | None, kwargs: dict[str, Any]) -> Completion:
     job = make_job(llm.pipeline, text_task(llm, PROMPT, stop, kwargs, wants_pieces=False))
-    job.work([job])
+    job.work(Call([job]))
     return job.result()

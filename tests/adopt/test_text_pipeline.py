@@ -10,16 +10,11 @@ from typing import Any
 
 import pytest
 
+from locktender.adopt.call import Call
 from locktender.adopt.job import Job
-from locktender.adopt.text_pipeline import (
-    Completion,
-    TextSettings,
-    TextTask,
-    batch_key,
-    make_job,
-    run_texts,
-    why_no_batch,
-)
+from locktender.adopt.text_batch import why_no_batch
+from locktender.adopt.text_pipeline import Completion, TextSettings, TextTask
+from locktender.adopt.text_together import make_job
 
 PROMPT = "The lock keeper opened the gate and"
 SHORT = {"do_sample": False, "max_new_tokens": 8}
@@ -104,14 +99,23 @@ def test_a_stop_string_of_the_prompt_is_left_alone(pipe: Any) -> None:
 def test_a_seed_repeats_an_answer_and_leaves_the_dice_of_the_process(pipe: Any) -> None:
     torch = import_module("torch")
     parameters = {"do_sample": True, "max_new_tokens": 8, "temperature": 1.5}
-    torch.manual_seed(7)
-    bare = _bare(pipe, PROMPT, parameters)
     before = torch.get_rng_state()
-    assert _run(pipe, PROMPT, parameters, seed=7).text == bare
-    assert _run(pipe, PROMPT, parameters, seed=8).text != bare
+    alone = _run(pipe, PROMPT, parameters, seed=7)
+    assert _run(pipe, PROMPT, parameters, seed=7) == alone
+    assert _run(pipe, PROMPT, parameters, seed=8) != alone
+    jobs = [make_job(pipe, _task(PROMPT, parameters, seed=seed)) for seed in (6, 7, 8)]
+    jobs[0].work(Call(jobs))
+    assert jobs[1].result() == alone
     assert torch.equal(torch.get_rng_state(), before)
-    torch.manual_seed(7)
-    assert _run(pipe, PROMPT, parameters).text == bare
+
+
+def test_a_seed_of_the_process_repeats_as_well(pipe: Any) -> None:
+    torch = import_module("torch")
+    answers = []
+    for seed in (7, 7, 8):
+        torch.manual_seed(seed)
+        answers.append(_run(pipe, PROMPT, SHORT | {"do_sample": True, "temperature": 1.5}))
+    assert answers[0] == answers[1] != answers[2]
 
 
 def test_beams_give_the_bare_answer(pipe: Any) -> None:
@@ -132,7 +136,7 @@ def test_the_callers_own_stopping_criteria_and_streamer_are_kept(pipe: Any) -> N
     answer = _run(pipe, PROMPT, parameters)
     assert (answer.n_tokens, answer.finish_reason) == (1, "stop")
     assert "".join(streamer) == answer.new_text
-    assert batch_key(pipe, _task(PROMPT, parameters)) is None
+    assert make_job(pipe, _task(PROMPT, parameters)).key is None
 
 
 @pytest.mark.parametrize("further", [{}, {"num_beams": 2}])
@@ -147,7 +151,7 @@ def test_a_cancelled_answer_ends_at_the_next_token(pipe: Any, further: dict[str,
             job.cancel()
 
     with _hooked(pipe, cancel_at):
-        run_texts(pipe, [job])
+        job.work(Call([job]))
     assert n_after == 0
     with pytest.raises(asyncio.CancelledError):
         job.result()
@@ -157,18 +161,18 @@ def test_a_job_that_nobody_waits_for_is_not_begun(pipe: Any) -> None:
     job = make_job(pipe, _task(PROMPT, SHORT))
     job.cancel()
     with _hooked(pipe, _fail_at(1)):
-        run_texts(pipe, [job])
+        job.work(Call([job]))
     assert job.has_ended
 
 
 def test_a_models_error_reaches_its_caller_as_it_is(pipe: Any) -> None:
     job = make_job(pipe, _task(PROMPT, SHORT, wants_pieces=True))
     with _hooked(pipe, _fail_at(4)):
-        run_texts(pipe, [job])
+        job.work(Call([job]))
     with pytest.raises(ZeroDivisionError, match="the fourth"):
         job.result()
     wrong = make_job(pipe, _task(PROMPT, {"return_full_text": True, "return_tensors": True}))
-    run_texts(pipe, [wrong])
+    wrong.work(Call([wrong]))
     with pytest.raises(ValueError, match="mutually exclusive"):
         wrong.result()
 
@@ -199,7 +203,7 @@ def test_a_stop_string_ends_its_row_of_a_batch_and_no_other(pipe: Any) -> None:
     prompts = [PROMPT, "Yesterday in the old town", "One two three four five six seven"]
     alone = [_run(pipe, prompt, parameters, stop=stop) for prompt in prompts]
     jobs = [make_job(pipe, _task(prompt, parameters, stop=stop)) for prompt in prompts]
-    run_texts(pipe, jobs)
+    jobs[0].work(Call(jobs))
     assert [job.result() for job in jobs] == alone
     assert {answer.finish_reason for answer in alone} == {"stop", "length"}
 
@@ -207,7 +211,7 @@ def test_a_stop_string_ends_its_row_of_a_batch_and_no_other(pipe: Any) -> None:
 def test_a_bad_prompt_fails_alone(pipe: Any) -> None:
     prompts: list[Any] = [PROMPT, 17, "The boat"]
     jobs = [make_job(pipe, _task(prompt, SHORT)) for prompt in prompts]
-    run_texts(pipe, jobs)
+    jobs[0].work(Call(jobs))
     with pytest.raises(TypeError):
         jobs[1].result()
     for n in (0, 2):
@@ -219,7 +223,7 @@ def test_a_cancelled_row_changes_nothing_for_the_others(pipe: Any) -> None:
     alone = [_run(pipe, prompt, SHORT) for prompt in prompts]
     jobs = [make_job(pipe, _task(prompt, SHORT)) for prompt in prompts]
     with _hooked(pipe, lambda n: jobs[1].cancel() if n == 3 else None):
-        run_texts(pipe, jobs)
+        jobs[0].work(Call(jobs))
     assert [jobs[n].result() for n in (0, 2)] == [alone[0], alone[2]]
     with pytest.raises(asyncio.CancelledError):
         jobs[1].result()
@@ -230,7 +234,7 @@ def test_a_batch_that_fails_is_run_again_one_by_one(pipe: Any) -> None:
     alone = [_run(pipe, prompt, SHORT) for prompt in prompts]
     jobs = [make_job(pipe, _task(prompt, SHORT, wants_pieces=True)) for prompt in prompts]
     with _hooked(pipe, _fail_at(4)):
-        run_texts(pipe, jobs)
+        jobs[0].work(Call(jobs))
     assert [job.result() for job in jobs] == alone
     assert ["".join(job.take()) for job in jobs] == [answer.new_text for answer in alone]
 
@@ -241,7 +245,8 @@ def test_a_batch_that_fails_is_run_again_one_by_one(pipe: Any) -> None:
         (SHORT, True),
         ({"do_sample": False}, True),
         (SHORT | {"truncation": True, "max_length": 5}, True),
-        ({"max_new_tokens": 8}, False),  # sampled, by the pipeline's default
+        ({"max_new_tokens": 8}, True),  # sampled, by the pipeline's default
+        (SHORT | {"typical_p": 0.9}, False),
         (SHORT | {"num_beams": 2}, False),
         (SHORT | {"no_repeat_ngram_size": 2}, False),
         (SHORT | {"eos_token_id": [1, 2]}, False),
@@ -251,16 +256,14 @@ def test_a_batch_that_fails_is_run_again_one_by_one(pipe: Any) -> None:
 def test_only_what_a_batch_cannot_change_has_a_key(
     pipe: Any, parameters: dict[str, Any], *, has_key: bool
 ) -> None:
-    assert (batch_key(pipe, _task(PROMPT, parameters)) is not None) is has_key
+    assert (make_job(pipe, _task(PROMPT, parameters)).key is not None) is has_key
 
 
-def test_equal_settings_have_equal_keys_and_others_do_not(pipe: Any) -> None:
+def test_texts_of_one_pipeline_have_one_key_whatever_their_settings(pipe: Any) -> None:
     def key(stop: tuple[str, ...] = (), **further: Any) -> Hashable:
-        return batch_key(pipe, _task("any", SHORT | further, stop=stop))
+        return make_job(pipe, _task("any", SHORT | further, stop=stop)).key
 
-    assert key() == key()
-    others = [key(), key(stop=("a",)), key(truncation=True), key(truncation=1)]
-    assert len(set(others)) == 4
+    assert len({key(), key(("a",)), key(truncation=True), key(do_sample=True, top_k=3)}) == 1
 
 
 def test_a_pipeline_that_cannot_batch_says_why(pipe: Any) -> None:
@@ -281,14 +284,27 @@ def test_a_pipeline_that_cannot_batch_says_why(pipe: Any) -> None:
         assert "task" in str(why_no_batch(pipe))
 
 
-def test_half_precision_is_not_batched_and_is_answered(pipe: Any, hf_folder: Path) -> None:
-    pipeline = import_module("transformers").pipeline
+def test_half_precision_differs_from_the_bare_pipeline_by_rounding_only(hf_folder: Path) -> None:
+    torch, pipeline = import_module("torch"), import_module("transformers").pipeline
     half = pipeline("text-generation", model=str(hf_folder), device="cpu", dtype="bfloat16")
-    assert "bfloat16" in str(why_no_batch(half))
-    assert batch_key(half, _task(PROMPT, SHORT)) is None
-    assert batch_key(pipe, _task(PROMPT, SHORT)) is not None
-    parameters = {"do_sample": False, "max_new_tokens": 3}
-    assert _run(half, PROMPT, parameters).text == _bare(half, PROMPT, parameters)
+    parameters = {"do_sample": False, "max_new_tokens": 12}
+    prompts = [PROMPT, "The boat went down the river and", "In the year 1900 the city of"]
+    jobs = [make_job(half, _task(prompt, parameters)) for prompt in prompts]
+    assert {job.key for job in jobs} != {None}
+    jobs[0].work(Call(jobs))
+    for prompt, job in zip(prompts, jobs, strict=True):
+        ours, bare = (
+            half.tokenizer(text).input_ids
+            for text in (job.result().text, _bare(half, prompt, parameters))
+        )
+        first = next(
+            (n for n, pair in enumerate(zip(ours, bare, strict=False)) if pair[0] != pair[1]), None
+        )
+        if first is not None:
+            with torch.no_grad():
+                logits = half.model(torch.tensor([bare[:first]])).logits[0, -1].float()
+            chances = logits.log_softmax(-1)
+            assert abs(chances[ours[first]] - chances[bare[first]]) < 0.5
 
 
 def test_a_pipeline_of_the_users_own_is_called_as_it_is(pipe: Any) -> None:
@@ -297,7 +313,7 @@ def test_a_pipeline_of_the_users_own_is_called_as_it_is(pipe: Any) -> None:
         answer = _run(pipe, PROMPT, SHORT, pieces=pieces, stop=("!",))
         job = make_job(pipe, _task(PROMPT, SHORT))
         with _hooked(pipe, lambda n: job.cancel() if n == 3 else None) as n_forwards:
-            run_texts(pipe, [job])
+            job.work(Call([job]))
     bare = _bare(pipe, PROMPT, SHORT)
     assert (answer.text, answer.n_tokens, answer.finish_reason) == (bare, 8, "length")
     assert pieces == [bare.removeprefix(PROMPT)] == [answer.new_text]
@@ -328,7 +344,7 @@ def _run(
 ) -> Completion:
     task = _task(prompt, parameters, stop=stop, seed=seed, wants_pieces=pieces is not None)
     job = make_job(pipe, task)
-    run_texts(pipe, [job])
+    job.work(Call([job]))
     if pieces is not None:
         pieces += job.take()
     return job.result()
@@ -384,7 +400,7 @@ def _hooked(pipe: Any, hook: Callable[[int], object]) -> Iterator[Callable[[], i
 
 def _count_forwards(pipe: Any, jobs: list[Job[Completion]]) -> int:
     with _hooked(pipe, lambda _n: None) as n_forwards:
-        run_texts(pipe, jobs)
+        jobs[0].work(Call(jobs))
     return n_forwards()
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 import pytest
 
 from locktender import guard
+from locktender.adopt.text_together import engine_of
 
 LIMIT_S = 30.0  # for what is to come
 IN_VAIN_S = 0.2  # for what is not
@@ -57,6 +58,7 @@ class Forwards:
     """The forward passes of a model, with `begin` called at the beginning of each."""
 
     def __init__(self, model: Any, begin: Callable[[int], object] = lambda _: None) -> None:
+        engine_of(model, 1 << 26)  # proves itself before anything is counted
         self._lock = threading.Lock()
         self._begin = begin
         self._n_inside = 0
@@ -70,14 +72,27 @@ class Forwards:
             self.n += 1
             self._n_inside += 1
             self.n_at_once = max(self.n_at_once, self._n_inside)
-            n, n_tokens = self.n, options["input_ids"].shape[-1]
-            if n_tokens > 1:
-                self.n_tokens.append(n_tokens)
+            n = self.n
+            self.n_tokens += _prompts_in(options)
         self._begin(n)
 
     def _leave(self, *_: Any) -> None:
         with self._lock:
             self._n_inside -= 1
+
+
+def _prompts_in(options: dict[str, Any]) -> list[int]:
+    """Return the lengths of the prompts in a pass, which may have the next tokens of others, too."""
+    positions = options.get("position_ids")
+    if positions is None:
+        length = options["input_ids"].shape[-1]
+        return [length] if length > 1 else []
+    places = positions[0].tolist()
+    starts = [at for at, place in enumerate(places) if place == 0]
+    return [
+        next((n for n in range(1, len(places) - at) if places[at + n] != n), len(places) - at)
+        for at in starts
+    ]
 
 
 @pytest.fixture(params=[False, True], ids=["bare", "guarded"])

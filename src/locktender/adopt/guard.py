@@ -21,13 +21,14 @@ from locktender.adopt.methods import methods_for, runs_as_known
 from locktender.adopt.owner import GuardSettings
 from locktender.adopt.swap import plain_class, swap
 from locktender.adopt.text_batch import why_no_batch
+from locktender.adopt.text_together import MAX_TOGETHER
 from locktender.core.errors import ConfigError
 
 __all__ = ["guard", "guard_all"]
 
 _log = logging.getLogger(__name__)
 _Guarded = TypeVar("_Guarded")
-_MAX_BATCH = 8  # prompts in one call
+
 _GUARDED = "%s (%s) is guarded: %d call at a time; `guard={'%s': 'off'}` leaves it alone"
 
 
@@ -45,14 +46,15 @@ def guard(
     max_wait_s: float = 60.0,
     timeout_s: float = 600.0,
     batch: bool = True,
+    kv_bytes: int = 1 << 30,
 ) -> _Guarded: ...
 def guard(model: Any, /, *, replicas: int | None = None, **settings: Any) -> Any:
     """Give `model`, or each unsafe model in a chain, an owner; return what was given.
 
     At most `max_running` calls run at once, and `max_waiting` callers wait, none longer than
-    `max_wait_s`; more are refused with `QueueFull`.  With `batch`, prompts that wait and have equal
-    settings are run in one call, where the class can do that.  What is guarded already keeps its
-    bounds.
+    `max_wait_s`; more are refused with `QueueFull`.  With `batch`, one call answers up to 32 texts
+    together, each of which begins and ends when it likes, where the class can do that; their keys
+    and values take at most `kv_bytes`.  What is guarded already keeps its bounds.
 
     With `replicas`, what is given is a function that makes a model: so many processes call it, and
     what is returned is a model that has them answer (see `factory.replicated`).
@@ -148,7 +150,7 @@ def _check_bounds(model: object, settings: GuardSettings) -> None:
 def _max_batch(model: object, settings: GuardSettings) -> int:
     pipeline = pipeline_of(model)
     can_batch = settings.batch and pipeline is not None and why_no_batch(pipeline) is None
-    return _MAX_BATCH if can_batch else 1
+    return MAX_TOGETHER if can_batch else 1
 
 
 def _names(model: object) -> list[str]:

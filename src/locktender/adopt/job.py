@@ -10,7 +10,7 @@ is slow to take are kept, and merged when they are many: the thread never waits 
 import inspect
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from contextvars import Context, copy_context
 from traceback import walk_tb
@@ -22,14 +22,14 @@ _Result = TypeVar("_Result")
 _MAY_GO_ON = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _MAX_PIECES = 4096  # unread; later ones are added to the last
 
-Work = Callable[[Sequence["Job[Any]"]], None]
+Work = Callable[[Any], None]  # of a `Call`
 
 
 class Job(Generic[_Result]):
     """One call of a heavy object.
 
-    `work` is called with the jobs that are run together: this one alone, unless its `key` says
-    that others may join.  It calls `put` for each piece and `end` or `fail` once for each job.
+    `work` is called with the job, as a `Call`, which jobs of an equal `key` may join.  It calls
+    `put` for each piece and `end` or `fail` once for each job.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Job(Generic[_Result]):
     ) -> None:
         self.work = work
         self.payload = payload  # what `work` needs to know of this job
-        self.key = key  # jobs of equal keys may be run in one call; None: alone
+        self.key = key  # jobs of equal keys may join one another's call; None: it is alone
         self.prompt = prompt  # what the job is charged for, with `max_tokens`
         self.max_tokens = max_tokens
         self.prompt_tokens: int | None = None  # as counted

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self, TypeVar
 
+from locktender.adopt.call import Call
 from locktender.adopt.job import Job
 from locktender.adopt.thread import SoloPool, ThreadReplica
 from locktender.app.background import background
@@ -43,7 +44,8 @@ class GuardSettings:
     max_waiting: int = 64  # beside those that run
     max_wait_s: float = 60.0  # for a turn
     timeout_s: float = 600.0  # from arrival to the last token, where the caller names no limit
-    batch: bool = True  # whether jobs with equal settings may share a call, where the class can
+    batch: bool = True  # whether texts may be answered together, where the class can do that
+    kv_bytes: int = 1 << 30  # for keys and values of the texts that are answered together
 
     def gate(self, max_batch: int = 1) -> GateSettings:
         """Return them as the gate's.  Raises: ConfigError for bounds that cannot work."""
@@ -177,7 +179,7 @@ class Owner:
     def _waited_for(self, job: Job[Any]) -> Iterator[None]:
         """Have `job` see its turn while the block lasts."""
         if self.turn() is not None:
-            job.work([job])
+            job.work(Call([job]))
             job.let_go()
             yield
             return

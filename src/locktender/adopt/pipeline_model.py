@@ -19,7 +19,8 @@ from locktender.adopt.language_model import LeftCalls, OneRequestBatches
 from locktender.adopt.owner import Owner
 from locktender.adopt.pipeline_chat import ChunkMaker, chat_call, chat_result
 from locktender.adopt.pipeline_llm import last_chunk, stream_head, text_generation, text_task
-from locktender.adopt.text_pipeline import Completion, make_job
+from locktender.adopt.text_pipeline import Completion, TextTask
+from locktender.adopt.text_together import make_job
 from locktender.app.own_request import own_request, within
 
 __all__ = ["GuardedPipelineChat", "GuardedPipelineLLM"]
@@ -51,7 +52,7 @@ class GuardedPipelineLLM(OneRequestBatches, LeftCalls):
     def _stream(
         self, prompt: str, stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> Iterator[GenerationChunk]:
-        job = make_job(_pipeline(self), text_task(self, prompt, stop, kwargs, wants_pieces=True))
+        job = _job(self, text_task(self, prompt, stop, kwargs, wants_pieces=True))
         with closing(_texts(owner_of(self), job, stream_head(self, prompt, kwargs))) as texts:
             for text in texts:
                 chunk = GenerationChunk(text=text)
@@ -63,7 +64,7 @@ class GuardedPipelineLLM(OneRequestBatches, LeftCalls):
     async def _astream(
         self, prompt: str, stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> AsyncIterator[GenerationChunk]:
-        job = make_job(_pipeline(self), text_task(self, prompt, stop, kwargs, wants_pieces=True))
+        job = _job(self, text_task(self, prompt, stop, kwargs, wants_pieces=True))
         texts = _atexts(owner_of(self), job, stream_head(self, prompt, kwargs))
         async with aclosing(texts):
             async for text in texts:
@@ -77,7 +78,7 @@ class GuardedPipelineLLM(OneRequestBatches, LeftCalls):
         self, prompts: Sequence[str], stop: list[str] | None, kwargs: dict[str, Any]
     ) -> list[Job[Completion]]:
         return [
-            make_job(_pipeline(self), text_task(self, prompt, stop, kwargs, wants_pieces=False))
+            _job(self, text_task(self, prompt, stop, kwargs, wants_pieces=False))
             for prompt in prompts
         ]
 
@@ -97,7 +98,7 @@ class GuardedPipelineChat(OneRequestBatches, LeftCalls):
         **kwargs: Any,
     ) -> ChatResult:
         call = chat_call(self, messages, stop, kwargs, wants_pieces=False)
-        (completion,) = owner_of(self).run([make_job(_pipeline(self), call.task)])
+        (completion,) = owner_of(self).run([_job(self, call.task)])
         return chat_result(self, call, completion)
 
     async def _agenerate(
@@ -108,7 +109,7 @@ class GuardedPipelineChat(OneRequestBatches, LeftCalls):
         **kwargs: Any,
     ) -> ChatResult:
         call = chat_call(self, messages, stop, kwargs, wants_pieces=False)
-        (completion,) = await owner_of(self).arun([make_job(_pipeline(self), call.task)])
+        (completion,) = await owner_of(self).arun([_job(self, call.task)])
         return chat_result(self, call, completion)
 
     def _stream(
@@ -119,7 +120,7 @@ class GuardedPipelineChat(OneRequestBatches, LeftCalls):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         call = chat_call(self, messages, stop, kwargs, wants_pieces=True)
-        job, chunks = make_job(_pipeline(self), call.task), ChunkMaker(self, call)
+        job, chunks = _job(self, call.task), ChunkMaker(self, call)
         with closing(_texts(owner_of(self), job)) as texts:
             for text in texts:
                 if (chunk := chunks.piece(text)) is not None:
@@ -134,7 +135,7 @@ class GuardedPipelineChat(OneRequestBatches, LeftCalls):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         call = chat_call(self, messages, stop, kwargs, wants_pieces=True)
-        job, chunks = make_job(_pipeline(self), call.task), ChunkMaker(self, call)
+        job, chunks = _job(self, call.task), ChunkMaker(self, call)
         async with aclosing(_atexts(owner_of(self), job)) as texts:
             async for text in texts:
                 if (chunk := chunks.piece(text)) is not None:
@@ -143,8 +144,9 @@ class GuardedPipelineChat(OneRequestBatches, LeftCalls):
             yield chunk
 
 
-def _pipeline(model: object) -> Any:
-    return pipeline_of(model)
+def _job(model: object, task: TextTask) -> Job[Completion]:
+    kv_bytes = owner_of(model).settings.kv_bytes
+    return make_job(pipeline_of(model), task, kv_bytes=kv_bytes)
 
 
 def _one_request(prompts: Sequence[Any]) -> AbstractContextManager[Any]:

@@ -1,23 +1,20 @@
-"""Decide which texts of a transformers pipeline may be answered in one forward pass.
+"""Decide which texts of a transformers pipeline may be answered together, token by token.
 
-Only where the answer is that of the single call: greedy, in float32, by a model that leaves padding
-out of account, and with settings under which each row of a batch is computed by itself.  What is
-not known to be so is not batched.
+Only where the settings are known to mean for an answer among others what they mean alone.  In
+float32 a greedy answer is then that of the single call; in half precision it may differ by what is
+rounded otherwise.  What is not known to be so is run alone.
 
 Nothing is run or imported here, and any thread may ask: of the pipeline and its model only
-attributes are read.  `text_pipeline`, above, runs the batches.
+attributes are read.  `text_together`, above, runs them.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["alike", "is_plain_search", "is_text_generation", "may_share", "why_no_batch"]
+__all__ = ["is_plain_search", "is_text_generation", "may_share", "why_no_batch"]
 
-_Item = TypeVar("_Item")
-
-# Settings that mean for a row of a batch what they mean for a call of its own.  The penalty for
-# repetition looks at which tokens a row has, so that it holds if a row is padded with its own.
+# Settings that each answer may have its own of.
 _ROW_BY_ROW = frozenset(
     {
         "bos_token_id",
@@ -25,14 +22,12 @@ _ROW_BY_ROW = frozenset(
         "eos_token_id",
         "max_length",
         "max_new_tokens",
-        "min_new_tokens",
         "min_p",
         "pad_token_id",
         "repetition_penalty",
         "temperature",
         "top_k",
         "top_p",
-        "typical_p",
         "use_cache",
     }
 )
@@ -67,6 +62,7 @@ _OFF_AT_ONE = frozenset(
         "num_beam_groups",
         "num_beams",
         "num_return_sequences",
+        "typical_p",
     }
 )
 # Settings under which tokens do not come one by one, or not for good.
@@ -83,9 +79,6 @@ _SEARCHES = (
     "prompt_lookup_num_tokens",
     "use_mtp",
 )
-# Beyond this a batch spends more on padding than on the prompts.
-_MAX_STRETCH = 2
-_FREE_PADDING_TOKENS = 64
 
 
 def is_text_generation(pipeline: Any) -> bool:
@@ -125,25 +118,10 @@ def may_share(pipeline: Any, parameters: Mapping[str, Any]) -> bool:
         return False
     if not all(isinstance(value, bool | int | float | str) for value in parameters.values()):
         return False
-    settings = {
-        name: getattr(pipeline.generation_config, name, None)
-        for name in ("do_sample", "max_new_tokens")
-    }
-    settings |= pipeline._forward_params | parameters  # noqa: SLF001 - it has no public name
-    # Without a limit of new tokens there is one of all tokens, and padding would count.
-    return not settings["do_sample"] and isinstance(settings["max_new_tokens"], int)
-
-
-def alike(items: Iterable[_Item], n_tokens: Callable[[_Item], int]) -> list[Sequence[_Item]]:
-    """Return `items` in groups within which padding costs little."""
-    groups: list[list[_Item]] = []
-    for item in sorted(items, key=n_tokens):
-        shortest = n_tokens(groups[-1][0]) if groups else 0
-        if groups and n_tokens(item) <= _MAX_STRETCH * shortest + _FREE_PADDING_TOKENS:
-            groups[-1].append(item)
-        else:
-            groups.append([item])
-    return [*groups]
+    limit = getattr(pipeline.generation_config, "max_new_tokens", None)
+    limit = {"max_new_tokens": limit, **pipeline._forward_params, **parameters}["max_new_tokens"]  # noqa: SLF001 - it has no public name
+    # Without a limit of new tokens there is one of all tokens, which the prompt decides about.
+    return isinstance(limit, int) and limit > 0
 
 
 def _why_not_model(model: Any) -> str | None:
@@ -157,10 +135,6 @@ def _why_not_model(model: Any) -> str | None:
         ),
         (_has_adapter(model), "The model has PEFT adapters, which are switched for all of it."),
         (not _is_transformers(model), "The model is not a class of transformers' own."),
-        (
-            str(model.dtype) != "torch.float32",
-            f"The model computes in {model.dtype}, in which a batch may change an answer.",
-        ),
         (
             getattr(model, "_is_stateful", False)
             or getattr(config, "is_encoder_decoder", False)

@@ -10,6 +10,7 @@ Nothing of transformers is imported here: `text_pipeline`, above, hands in its s
 
 import copy
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 from locktender.adopt.job import Job
@@ -56,7 +57,7 @@ class RowText:
         tokenizer: Any,
         streamer: Callable[..., Any],
         stop: Sequence[str],
-        give: Callable[[str], None],
+        give: Callable[[str], None] | None,
     ) -> None:
         self._decoder = _Decoder(tokenizer)
         self._streamer = streamer(self._decoder, skip_special_tokens=True)
@@ -65,6 +66,8 @@ class RowText:
         self._has_stops = bool(stop)
         self._give = give
         self._given: list[str] = []
+        # Where nobody looks at it before the end, it is decoded then, at once.
+        self._unseen: list[Any] | None = None if give or stop else []
 
     @property
     def is_at_stop(self) -> bool:
@@ -76,17 +79,17 @@ class RowText:
             ahead.feed(self._decoder.last[self._streamer.print_len :])
         return ahead.is_found
 
-    @property
-    def n_given(self) -> int:
-        """Characters that have been given out."""
-        return sum(map(len, self._given))
-
     def see(self, token: Any) -> None:
         """Take the next token, a tensor of one."""
-        self._streamer.put(token)
+        if self._unseen is None:
+            self._streamer.put(token)
+        else:
+            self._unseen.append(token)
 
     def finish(self) -> str:
         """Return the whole text."""
+        if self._unseen:
+            self._streamer.put(import_module("torch").cat(self._unseen))
         self._streamer.end()
         self._pass_on(self._stops.flush())
         return "".join(self._given)
@@ -97,7 +100,8 @@ class RowText:
     def _pass_on(self, text: str) -> None:
         if text:
             self._given.append(text)
-            self._give(text)
+            if self._give is not None:
+                self._give(text)
 
 
 class _Decoder:

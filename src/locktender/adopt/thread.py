@@ -2,18 +2,22 @@
 
 It has as many threads as calls of the object may run at once, one by default, and never gives a
 thread a second call before the first has ended, be it cancelled or not: the slot follows the
-engine, not the reader.  Jobs of equal keys that are assigned in one turn of the loop go into one
-call.  The threads know nothing of their object, which would else never be collected.
-Above it, `owner` puts it behind a gate; `job` says what is run.
+engine, not the reader.  A job with a key joins the call of that key that runs already; while it
+heads the line and cannot, nobody behind it is let by, so a call that others keep joining ends.
+The threads know nothing of their object, which would else never be collected.
+Above it, `owner` puts it behind a gate; `call` and `job` say what is run.
 """
 
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self, TypeAlias
 
+from locktender.adopt.call import Call
 from locktender.adopt.job import Job
 from locktender.core.errors import CapacityError, EngineFailed, LocktenderError, ReplicaLost
 from locktender.core.request import Delta, FinishReason, GenerationRequest
@@ -73,8 +77,16 @@ class JobRun:
         await asyncio.shield(self._left)
 
 
-_Call: TypeAlias = list[JobRun]
-_Order: TypeAlias = tuple[_Call, Callable[[_Call], None]]  # and whom to tell of its end
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A call in a thread."""
+
+    key: Hashable | None  # of the jobs that may join it; None: nobody may
+    runs: dict[Job[Any], JobRun]  # whose jobs the thread is not done with
+    call: Call = field(init=False)
+
+
+_Order: TypeAlias = tuple[Call, Callable[[], None]]  # and what to call at its end, on the loop
 
 
 class ThreadReplica:
@@ -88,15 +100,13 @@ class ThreadReplica:
         self._max_calls = max_calls
         self._max_batch = max_batch
         self._loop = asyncio.get_running_loop()
-        self._calls: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
-        self._n_calls = 0  # in the threads
-        self._n_runs = 0
-        self._next: _Call = []  # is put together in this turn of the loop
-        self._is_full = False
+        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._running: list[_Running] = []
+        self._is_full = False  # for the rest of this turn of the loop
         self._changed: Callable[[], None] = lambda: None
         for n in range(max_calls):
             threading.Thread(
-                target=_live, args=(self._calls, self._loop), name=f"{name} {n}", daemon=True
+                target=_live, args=(self._orders, self._loop), name=f"{name} {n}", daemon=True
             ).start()
 
     @property
@@ -112,11 +122,12 @@ class ThreadReplica:
         self._changed = changed
 
     def load(self) -> Load:
-        is_free = self._n_calls < self._max_calls and not self._next
+        n_free = (self._max_calls - len(self._running)) * self._max_batch
+        joinable = [running for running in self._running if running.key is not None]
         return Load(
             replica=self._name,
-            running=self._n_runs,
-            free_slots=(self._max_calls - self._n_calls) * self._max_batch if is_free else 0,
+            running=sum(len(running.runs) for running in self._running),
+            free_slots=n_free + sum(self._max_batch - len(running.runs) for running in joinable),
             free_tokens=_AMPLE_TOKENS,
             context_tokens=_AMPLE_TOKENS,
         )
@@ -126,19 +137,14 @@ class ThreadReplica:
 
     def run(self, request: GenerationRequest, tokens: int) -> JobRun:  # noqa: ARG002 - the seam's signature
         job = self._jobs[request.id]
-        if self._next and not self._may_join(job):
-            self._launch()
-        if self._is_full or self._n_calls == self._max_calls:
+        run = None if self._is_full else self._joined(job) or self._begun(job)
+        if run is None:
             # Those behind stay in line as well, even such as would fit: nobody is overtaken.
             self._is_full = True
+            self._loop.call_soon(self._end_turn)
             message = "The model is taken."
             raise ReplicaLost(message)
         del self._jobs[request.id]
-        run = JobRun(job)
-        if not self._next:
-            self._loop.call_soon(self._end_turn)
-        self._next.append(run)
-        self._n_runs += 1
         return run
 
     async def wait_lost(self) -> str:
@@ -151,27 +157,48 @@ class ThreadReplica:
     def close(self) -> None:
         """End the threads, each after its call.  From any thread."""
         for _ in range(self._max_calls):
-            self._calls.put(None)
+            self._orders.put(None)
 
-    def _may_join(self, job: Job[Any]) -> bool:
-        first = self._next[0].job
-        return job.key is not None and job.key == first.key and len(self._next) < self._max_batch
+    def _joined(self, job: Job[Any]) -> JobRun | None:
+        for running in self._alike(job):
+            if len(running.runs) < self._max_batch and running.call.join(job):
+                running.runs[job] = run = JobRun(job)
+                return run
+        return None
+
+    def _begun(self, job: Job[Any]) -> JobRun | None:
+        # What can be joined is joined, or waited for: its object takes one call at a time.
+        if len(self._running) == self._max_calls or self._alike(job):
+            return None
+        run = JobRun(job)
+        running = _Running(job.key, {job: run})
+        left = partial(self._tell, partial(self._left, running))
+        running.call = Call([job], left, is_open=job.key is not None)
+        self._running.append(running)
+        self._orders.put((running.call, partial(self._ended, running)))
+        return run
+
+    def _alike(self, job: Job[Any]) -> list[_Running]:
+        if job.key is None:
+            return []
+        return [running for running in self._running if running.key == job.key]
 
     def _end_turn(self) -> None:
-        self._launch()
         self._is_full = False
 
-    def _launch(self) -> None:
-        if not self._next:
-            return
-        call, self._next = self._next, []
-        self._n_calls += 1
-        self._calls.put((call, self._ended))
+    def _tell(self, hear: Callable[[Job[Any]], None], job: Job[Any]) -> None:
+        with suppress(RuntimeError):  # The interpreter ends, and the loop has.
+            self._loop.call_soon_threadsafe(hear, job)
 
-    def _ended(self, call: _Call) -> None:
-        self._n_calls -= 1
-        self._n_runs -= len(call)
-        for run in call:
+    def _left(self, running: _Running, job: Job[Any]) -> None:
+        run = running.runs.pop(job, None)
+        if run is not None:
+            run.leave()
+            self._changed()
+
+    def _ended(self, running: _Running) -> None:
+        self._running.remove(running)
+        for run in running.runs.values():
             run.leave()
         self._changed()
 
@@ -203,25 +230,22 @@ class SoloPool:
 def _live(orders: queue.SimpleQueue[_Order | None], loop: asyncio.AbstractEventLoop) -> None:
     while (order := orders.get()) is not None:
         call, ended = order
-        _run([run.job for run in call])
+        _run(call)
         with suppress(RuntimeError):  # The interpreter ends, and the loop has.
-            loop.call_soon_threadsafe(ended, call)
+            loop.call_soon_threadsafe(ended)
         # Else what they refer to would live until the next call.
         del order, call, ended
 
 
-def _run(jobs: Sequence[Job[Any]]) -> None:
-    jobs = [job for job in jobs if not (job.is_cancelled or job.has_ended)]
-    if not jobs:
-        return
-    for job in jobs:
+def _run(call: Call) -> None:
+    (job,) = call
+    error: BaseException = EngineFailed("The model gave no answer.")
+    if not (job.is_cancelled or job.has_ended):
         job.is_running = True
-    try:
-        jobs[0].context.run(jobs[0].work, jobs)
-    except BaseException as error:  # noqa: BLE001 - a boundary: whatever it is belongs to the callers
-        for job in jobs:
-            job.fail(error)
-    for job in jobs:
+        try:
+            job.context.run(job.work, call)
+        except BaseException as raised:  # noqa: BLE001 - a boundary: whatever it is belongs to the callers
+            error = raised
         job.is_running = False
-        if not job.has_ended:
-            job.fail(EngineFailed("The model gave no answer."))
+    for left in (job, *call.abandon()):
+        left.fail(error)  # unless it has ended
