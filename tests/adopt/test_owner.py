@@ -150,7 +150,7 @@ async def test_who_leaves_a_call_that_goes_on_gives_its_place_to_another() -> No
     await until(lambda: n_inside(owner) == 3)
     calls[1].cancel()
     company.gate.set()
-    assert await asyncio.gather(calls[0], calls[2]) == [[0], [2]]
+    assert [await calls[0], await calls[2]] == [[0], [2]]
     await until(lambda: n_inside(owner) == 0)
 
 

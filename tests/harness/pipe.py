@@ -82,7 +82,7 @@ class Forwards:
 
 
 def _prompts_in(options: dict[str, Any]) -> list[int]:
-    """Return the lengths of the prompts in a pass, which may have the next tokens of others, too."""
+    """Return the lengths of the prompts in a pass, which may have others' next tokens as well."""
     positions = options.get("position_ids")
     if positions is None:
         length = options["input_ids"].shape[-1]

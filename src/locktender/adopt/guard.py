@@ -6,7 +6,7 @@ object runs its owner; `discover` has found the object, and `hazards` says why i
 
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseLanguageModel
@@ -32,22 +32,23 @@ _Guarded = TypeVar("_Guarded")
 _GUARDED = "%s (%s) is guarded: %d call at a time; `guard={'%s': 'off'}` leaves it alone"
 
 
+class GuardBounds(TypedDict, total=False):
+    """The bounds of the gate in front of an object; see `GuardSettings`."""
+
+    max_running: int
+    max_waiting: int
+    max_wait_s: float
+    timeout_s: float
+    batch: bool
+    kv_bytes: int
+
+
 @overload
 def guard(
     factory: Callable[[], Any], /, *, replicas: int, **bounds: Unpack[Bounds]
 ) -> Replicated: ...
 @overload
-def guard(
-    model: _Guarded,
-    /,
-    *,
-    max_running: int = 1,
-    max_waiting: int = 64,
-    max_wait_s: float = 60.0,
-    timeout_s: float = 600.0,
-    batch: bool = True,
-    kv_bytes: int = 1 << 30,
-) -> _Guarded: ...
+def guard(model: _Guarded, /, **bounds: Unpack[GuardBounds]) -> _Guarded: ...
 def guard(model: Any, /, *, replicas: int | None = None, **settings: Any) -> Any:
     """Give `model`, or each unsafe model in a chain, an owner; return what was given.
 
