@@ -4,17 +4,17 @@
 
 The app is a prompt before a `HuggingFacePipeline` (apps/chain409.py) with SmolLM2 in float32, 64
 new tokens, greedy.  LangServe 0.3.3 serves it as it is, and with a lock of the user's around the
-pipeline; and `locktender.add_routes` does.  16 callers come at once, each with a question of its
-own, over HTTP; then one caller alone.  The servers take turns within each round, so that each has
-the machine to itself.
+pipeline; and `locktender.add_routes` does.  16 callers come at once, each with a topic of its own,
+over HTTP; then one caller alone.  The servers take turns within each round, so that each has the
+machine to itself.
 
 How many threads a call of torch has is settled for the whole process, before it starts: as many as
 there are cores for all servers.  LangServe calls the pipeline from several threads at once, each of
 which has that many: so both of its forms also run with one, and it is judged by the best of the
 four.
 
-Before it all, LangServe has answered the questions one at a time.  Each answer is compared with
-that; tokens are counted by the model's tokenizer in the answers that came.
+Before it all, LangServe has answered every caller alone.  Each answer is compared with the one
+given then; tokens are counted by the model's tokenizer in the answers that came.
 
 The exit status is 1 unless locktender gives right answers only, and at 16 callers at least 2.5
 times the tokens/s of the best of LangServe's.
@@ -43,16 +43,16 @@ from rich.table import Table
 from tokenizers import Tokenizer
 
 N_CALLERS = 16
-N_ALONE = 3  # questions of the caller who is alone
+N_ALONE = 3  # topics of the caller who is alone
+N_TOKENS = 64  # of each answer, as the app has it
 MAX_START_S = 180.0
-MAX_ANSWER_S = 600.0
+MAX_ANSWER_S = 900.0
 MIN_OF_PEER, AIM_OF_PEER = 2.5, 4.0
 OURS = "locktender"
-TOPICS = """
-rivers bread music winter horses paper silver oceans
-bridges forests islands towers engines coffee planets deserts
-"""
-QUESTIONS = [f"What does one have to know about {topic}, and why?" for topic in TOPICS.split()]
+TOPICS = (
+    *("rivers", "bread", "music", "winter", "horses", "paper", "silver", "oceans"),
+    *("bridges", "forests", "islands", "towers", "engines", "coffee", "planets", "deserts"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def servers() -> list[Server]:
     peers = [
         Server("langserve", n_threads, has_lock)
         for has_lock in (False, True)
-        for n_threads in dict.fromkeys((n_cores, 1))
+        for n_threads in dict.fromkeys((1, n_cores))
     ]
     return [*peers, Server(OURS, n_cores)]
 
@@ -100,9 +100,12 @@ class Judge:
     def __init__(self, model: Path, answers: Sequence[str]) -> None:
         self._tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
         self._answers = answers
+        if any(self.n_tokens([answer]) != N_TOKENS for answer in answers):
+            message = f"Not every answer has {N_TOKENS} tokens."
+            raise RuntimeError(message)
 
     def note(self, found: Found, n_callers: int, answers: Mapping[int, str], took_s: float) -> None:
-        """Take the answers, by number of the question, that came to so many callers."""
+        """Take the answers, by number of the topic, that came to so many callers."""
         n_right = sum(self._answers[n] == answer for n, answer in answers.items())
         found.n_right += n_right
         found.n_wrong += len(answers) - n_right
@@ -135,9 +138,9 @@ def start_all(stack: ExitStack, model: Path, folder: Path) -> dict[Server, int]:
     return ports
 
 
-async def ask(caller: Caller, n_question: int) -> str:
+async def ask(caller: Caller, n_topic: int) -> str:
     """Return the answer.  Raises: RuntimeError or TimeoutError where there is none."""
-    request = post("/chain/invoke", {"input": {"question": QUESTIONS[n_question]}})
+    request = post("/chain/invoke", {"input": {"topic": TOPICS[n_topic]}})
     async with asyncio.timeout(MAX_ANSWER_S):
         pieces = await caller.ask(request)
     _, _, body = b"".join(content for _, content in pieces).partition(b"\r\n\r\n")

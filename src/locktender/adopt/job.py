@@ -130,6 +130,7 @@ class Job(Generic[_Result]):
                 return
             self._end = end
             self.failure = type(end[1]) if end[1] is not None else None
+        self._wake()
 
 
 def _forget_locals(error: BaseException) -> None:
