@@ -29,8 +29,8 @@ class Action(Enum):
     """What locktender does about a hazard: a sentence."""
 
     BATCHED = (
-        "Gives it one owner with the gate in front: waiting prompts with equal settings run as one "
-        "batch, all others one at a time."
+        "Gives it one owner with the gate in front: texts join and leave one call, token by token; "
+        "all that cannot is run one at a time."
     )
     EXCLUSIVE = (
         "Gives it one owner with the gate in front: one call at a time, the others wait in order."
