@@ -35,7 +35,7 @@ def test_a_finding_says_what_and_where_and_what_is_going_to_be_done() -> None:
     first, second = examine([("chain", pipeline() | Echo())]).findings
     assert (first.path, first.class_name) == ("chain.steps[0]", "HuggingFacePipeline")
     assert first.hazard.kind == "text-pipeline"
-    assert "run as one batch" in first.plan
+    assert "token by token" in first.plan
     assert (second.path, second.class_name) == ("chain.steps[1]", "Echo")
     assert second.hazard.kind == "sync-only"
     assert "one call at a time" in second.plan
