@@ -32,11 +32,14 @@ class LockedPipeline(HuggingFacePipeline):
 app = FastAPI()
 package = importlib.import_module(os.environ["WIRE_PACKAGE"])
 pipe = transformers.pipeline(
-    "text-generation", model=os.environ["MODEL_FOLDER"], dtype=torch.float32
+    "text-generation",
+    model=os.environ["MODEL_FOLDER"],
+    dtype=torch.float32,
+    max_new_tokens=64,
+    do_sample=False,
+    return_full_text=False,
 )
 wrapper = LockedPipeline if os.environ.get("HAS_LOCK") == "yes" else HuggingFacePipeline
-options = {"max_new_tokens": 64, "do_sample": False, "return_full_text": False}
-llm = wrapper(pipeline=pipe, pipeline_kwargs=options)
 # No answer to it ends by itself before its 64 tokens.
 prompt = PromptTemplate.from_template("A long story about {topic}.\n\nOnce upon a time,")
-package.add_routes(app, prompt | llm, path="/chain")
+package.add_routes(app, prompt | wrapper(pipeline=pipe), path="/chain")

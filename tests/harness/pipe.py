@@ -5,6 +5,7 @@ hook or a guarded class of one test is none of another's; all share one tokenize
 """
 
 import copy
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -113,15 +114,17 @@ def one_torch_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def make_pipe(hf_folder: Path) -> MakePipe:
+def make_pipe(hf_folder: Path) -> Iterator[MakePipe]:
     """Give a function that makes pipelines of the real model: greedy, and 8 tokens long."""
-    return _maker(*_real_weights(hf_folder))
+    yield _maker(*_real_weights(hf_folder))
+    gc.collect()  # A model and the engine on it know each other.
 
 
 @pytest.fixture
-def make_tiny_pipe(hf_folder: Path) -> MakePipe:
+def make_tiny_pipe(hf_folder: Path) -> Iterator[MakePipe]:
     """Give a function that makes pipelines of a random model, which never ends by itself."""
-    return _maker(*_tiny_weights(hf_folder))
+    yield _maker(*_tiny_weights(hf_folder))
+    gc.collect()  # As above.
 
 
 # Not fixtures: each module that imports one would load the weights again.

@@ -40,7 +40,7 @@ class GuardBounds(TypedDict, total=False):
     max_wait_s: float
     timeout_s: float
     batch: bool
-    kv_bytes: int
+    kv_bytes: int | None
 
 
 @overload

@@ -45,7 +45,8 @@ class GuardSettings:
     max_wait_s: float = 60.0  # for a turn
     timeout_s: float = 600.0  # from arrival to the last token, where the caller names no limit
     batch: bool = True  # whether texts may be answered together, where the class can do that
-    kv_bytes: int = 1 << 30  # for keys and values of the texts that are answered together
+    # For keys and values of the texts that are answered together; None: 1 GiB, 256 MiB on a CPU.
+    kv_bytes: int | None = None
 
     def gate(self, max_batch: int = 1) -> GateSettings:
         """Return them as the gate's.  Raises: ConfigError for bounds that cannot work."""

@@ -28,11 +28,12 @@ from locktender.adopt.text_pipeline import (
 from locktender.adopt.text_row import Row
 from locktender.core.errors import ConfigError
 
-__all__ = ["DEFAULT_KV_BYTES", "MAX_TOGETHER", "engine_of", "make_job"]
+__all__ = ["MAX_TOGETHER", "engine_of", "make_job"]
 
 _log = logging.getLogger(__name__)
 MAX_TOGETHER = 32  # texts
-DEFAULT_KV_BYTES = 1 << 30
+_KV_BYTES = 1 << 30
+_CPU_KV_BYTES = 1 << 28  # of the memory that everything else is in
 _MAX_TOKENS = 256  # charged where nothing says how many there may be; the pipeline's own default
 _ENGINE = "_locktender_engine"  # on the model
 # What `generate` takes where neither the call nor the model says anything.
@@ -45,7 +46,7 @@ _USUAL = {
 }
 
 
-def make_job(pipeline: Any, task: TextTask, *, kv_bytes: int = DEFAULT_KV_BYTES) -> Job[Completion]:
+def make_job(pipeline: Any, task: TextTask, *, kv_bytes: int | None = None) -> Job[Completion]:
     """Return the job that has `pipeline` answer `task`."""
     parameters = dict(task.settings.parameters)
     may_join = may_share(pipeline, parameters)
@@ -61,16 +62,19 @@ def make_job(pipeline: Any, task: TextTask, *, kv_bytes: int = DEFAULT_KV_BYTES)
     )
 
 
-def _run_together(pipeline: Any, kv_bytes: int, call: Call) -> None:
+def _run_together(pipeline: Any, kv_bytes: int | None, call: Call) -> None:
     """Answer the jobs of `call`, and those that join it."""
     batch = engine_of(pipeline.model, kv_bytes)
     company = _Alone(pipeline, call) if batch is None else _Company(pipeline, call, batch)
     newcomers = list(call)
-    while newcomers or company.has_work() or not call.close():
-        for job in newcomers:
-            company.begin(job)
-        company.go_on()
-        newcomers = call.joined()
+    try:
+        while newcomers or company.has_work() or not call.close():
+            for job in newcomers:
+                company.begin(job)
+            company.go_on()
+            newcomers = call.joined()
+    finally:
+        company.disband()
 
 
 class _Alone:
@@ -89,6 +93,9 @@ class _Alone:
 
     def go_on(self) -> None:
         """Do nothing: all that has begun has ended."""
+
+    def disband(self) -> None:
+        """Do nothing, as above."""
 
 
 class _Company:
@@ -138,6 +145,11 @@ class _Company:
             else:
                 self._see(event)
 
+    def disband(self) -> None:
+        """Let go of those who are left, if a fault of ours has ended the call."""
+        for key in self._parts:
+            self._batch.cancel(key)
+
     def _see(self, event: Any) -> None:
         generation, prompt, row = self._parts[event.key]
         with failing(prompt.job):
@@ -184,12 +196,14 @@ class _Engine:
         return type(None), ()
 
 
-def engine_of(model: Any, kv_bytes: int) -> Any:
+def engine_of(model: Any, kv_bytes: int | None = None) -> Any:
     """Return the engine on `model`, made when it is first wanted; None if there can be none."""
     engine = vars(model).get(_ENGINE)
     if engine is None:
         token_batch = import_module("locktender.model.engines.token_batch")
         engine = _Engine()
+        usual = _CPU_KV_BYTES if model.device.type == "cpu" else _KV_BYTES
+        kv_bytes = usual if kv_bytes is None else kv_bytes
         try:
             engine.batch = token_batch.TokenBatch(
                 model, max_running=MAX_TOGETHER, kv_bytes=kv_bytes

@@ -198,7 +198,8 @@ class ThreadReplica:
 
     def _ended(self, running: _Running) -> None:
         self._running.remove(running)
-        for run in running.runs.values():
+        for job, run in running.runs.items():
+            job.fail(EngineFailed("The model gave no answer."))  # unless it has ended
             run.leave()
         self._changed()
 
