@@ -122,14 +122,14 @@ class _Company:
             self._call.done(job)
 
     def _add(self, generation: Generation, prompt: Prompt) -> None:
-        key = next(self._keys)
+        key, row = next(self._keys), generation.row(prompt.job)
         ids = prompt.inputs["input_ids"][0].tolist()
         try:
             self._batch.add(key, ids, _options(generation, prompt))
         except ValueError:  # too long, or empty: whatever the pipeline makes of that
             generation.answer(prompt)
             return
-        self._parts[key] = generation, prompt, generation.row(prompt.job)
+        self._parts[key] = generation, prompt, row
 
     def go_on(self) -> None:
         """Give each its next token; end those who have their last, or whom nobody waits for."""
