@@ -93,24 +93,33 @@ class Chance:
 def choose(logits: Tensor, chances: Sequence[Chance], positions: Sequence[int]) -> Tensor:
     """Return one token id for each row of `logits`; `positions` are those of the new tokens."""
     scores = _penalized(logits.float(), chances)
-    options = [chance.options for chance in chances]
-    heats = [1.0 if each.is_greedy else each.temperature for each in options]
-    scores = scores / _column(heats, scores)
+    tokens = scores.argmax(-1)
+    # The dice are for those who asked for them: narrowing and noise cost far more than a maximum.
+    drawn = [row for row, chance in enumerate(chances) if not chance.options.is_greedy]
+    if drawn:
+        keys = [chances[row].key(positions[row]) for row in drawn]
+        tokens[drawn] = _drawn(scores[drawn], [chances[row].options for row in drawn], keys)
+    return tokens
+
+
+def _drawn(scores: Tensor, options: Sequence[TokenOptions], keys: Sequence[int]) -> Tensor:
+    scores = scores / _column([each.temperature for each in options], scores)
     ids, scores = _narrowed(scores, options)
-    keys = [chance.key(position) for chance, position in zip(chances, positions, strict=True)]
-    noise = _gumbel(ids, keys)
-    is_greedy = _column([float(each.is_greedy) for each in options], scores).bool()
-    best = torch.where(is_greedy, scores, scores + noise).argmax(-1, keepdim=True)
+    best = (scores + _gumbel(ids, keys)).argmax(-1, keepdim=True)
     return ids.expand(scores.shape).gather(-1, best)[:, 0]
 
 
 def _penalized(scores: Tensor, chances: Sequence[Chance]) -> Tensor:
-    if all(chance.seen is None for chance in chances):
+    rows = [row for row, chance in enumerate(chances) if chance.seen is not None]
+    if not rows:
         return scores
-    nothing = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
-    seen = torch.stack([nothing if chance.seen is None else chance.seen for chance in chances])
-    penalty = _column([chance.options.repetition_penalty for chance in chances], scores)
-    return torch.where(seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
+    seen = torch.stack([chance.seen for chance in chances if chance.seen is not None])
+    penalty = _column([chances[row].options.repetition_penalty for row in rows], scores)
+    own = scores[rows]
+    # A copy: the logits are the model's.
+    scores = scores.clone()
+    scores[rows] = torch.where(seen, torch.where(own < 0, own * penalty, own / penalty), own)
+    return scores
 
 
 def _narrowed(scores: Tensor, options: Sequence[TokenOptions]) -> tuple[Tensor, Tensor]:
