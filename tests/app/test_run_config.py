@@ -6,7 +6,7 @@ from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 from starlette.requests import Request
 
-from locktender.app.run_config import RunConfigs
+from locktender.app.run_config import Asked, RunConfigs
 from locktender.wire.langserve import Unprocessable
 
 RUN_ID = uuid.UUID(int=7)
@@ -21,8 +21,12 @@ def request(user_agent: str = "somebody") -> Request:
     return Request({"type": "http", "method": "POST", "headers": headers})
 
 
+def asked(endpoint: str = "invoke") -> Asked:
+    return Asked(request(), endpoint)
+
+
 async def test_a_run_has_a_name_an_id_and_its_origin() -> None:
-    config = await RunConfigs(plain, "/run").one(request(), {}, "invoke")
+    config = await RunConfigs(plain, "/run").one(asked("invoke"), {})
     assert isinstance(config["run_id"], uuid.UUID)
     assert config["run_name"] == "/run"
     assert config["metadata"] == {
@@ -33,12 +37,12 @@ async def test_a_run_has_a_name_an_id_and_its_origin() -> None:
 
 
 async def test_a_route_at_the_root_leaves_the_run_the_runnable_s_name() -> None:
-    assert "run_name" not in await RunConfigs(plain, "").one(request(), {}, "invoke")
+    assert "run_name" not in await RunConfigs(plain, "").one(asked("invoke"), {})
 
 
 async def test_what_the_route_does_not_allow_is_dropped() -> None:
     wish = {"tags": ["a"], "metadata": {"m": 1}, "run_id": str(RUN_ID), "max_concurrency": 1}
-    config = await RunConfigs(plain, "/run", ["tags"]).one(request(), wish, "invoke")
+    config = await RunConfigs(plain, "/run", ["tags"]).one(asked("invoke"), wish)
     assert config["tags"] == ["a"]
     assert "m" not in config["metadata"]
     assert config["run_id"] != RUN_ID
@@ -47,7 +51,7 @@ async def test_what_the_route_does_not_allow_is_dropped() -> None:
 
 async def test_no_caller_can_say_where_its_request_came_from() -> None:
     wish = {"metadata": {"__useragent": "x", "__langserve_endpoint": "x", "m": 1}}
-    config = await RunConfigs(plain, "/run", ["metadata"]).one(request(), wish, "stream")
+    config = await RunConfigs(plain, "/run", ["metadata"]).one(asked("stream"), wish)
     assert config["metadata"]["__useragent"] == "somebody"
     assert config["metadata"]["__langserve_endpoint"] == "stream"
     assert config["metadata"]["m"] == 1
@@ -56,12 +60,12 @@ async def test_no_caller_can_say_where_its_request_came_from() -> None:
 async def test_a_configurable_that_is_not_allowed_is_refused() -> None:
     configs = RunConfigs(prompt, "/run", ["tags"])
     with pytest.raises(Unprocessable):
-        await configs.one(request(), {"configurable": {"template": "x"}}, "invoke")
+        await configs.one(asked("invoke"), {"configurable": {"template": "x"}})
 
 
 async def test_a_run_id_of_a_batch_is_its_first_run_s() -> None:
     wish = {"run_id": str(RUN_ID)}
-    configs = await RunConfigs(plain, "/run", ["run_id"]).many(request(), wish, 3)
+    configs = await RunConfigs(plain, "/run", ["run_id"]).many(asked("batch"), wish, 3)
     ids = [config["run_id"] for config in configs]
     assert ids[0] == RUN_ID
     assert len(set(ids)) == 3
@@ -69,14 +73,14 @@ async def test_a_run_id_of_a_batch_is_its_first_run_s() -> None:
 
 async def test_each_input_of_a_batch_may_have_its_config() -> None:
     configs = RunConfigs(plain, "/run", ["tags"])
-    first, second = await configs.many(request(), [{"tags": ["a"]}, {}], 2)
+    first, second = await configs.many(asked("batch"), [{"tags": ["a"]}, {}], 2)
     assert (first["tags"], "tags" in second) == (["a"], False)
     with pytest.raises(Unprocessable):
-        await configs.many(request(), [{}], 2)
+        await configs.many(asked("batch"), [{}], 2)
 
 
 async def test_runs_do_not_share_their_metadata() -> None:
-    first, second = await RunConfigs(plain, "/run").many(request(), {}, 2)
+    first, second = await RunConfigs(plain, "/run").many(asked("batch"), {}, 2)
     assert first["metadata"] is not second["metadata"]
 
 
@@ -88,9 +92,9 @@ async def test_a_modifier_has_the_last_word_but_for_name_and_origin() -> None:
 
     configs = RunConfigs(plain, "/run", modifier=modify)
     for config in [
-        await configs.one(request(), {}, "invoke"),
-        *await configs.many(request(), {}, 2),
-        *await configs.many(request(), [{}, {}], 2),
+        await configs.one(asked("invoke"), {}),
+        *await configs.many(asked("batch"), {}, 2),
+        *await configs.many(asked("batch"), [{}, {}], 2),
     ]:
         assert config["tags"] == ["from", "somebody"]
         assert config["metadata"]["who"] == "ann"

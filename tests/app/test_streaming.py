@@ -10,6 +10,7 @@ import orjson
 from locktender.app.streaming import ChunkStream, StreamAnswer
 from locktender.core.errors import QueueFull
 from locktender.core.scope import OuterRequest
+from locktender.wire.langserve import metachunk_frame
 
 NOTHING: tuple[int, ...] = ()
 SCOPE: dict[str, Any] = {"type": "http"}
@@ -45,7 +46,8 @@ class Connection:
 
 
 def answer(chunks: AsyncIterator[Any], ping_s: float = 15.0) -> StreamAnswer:
-    return StreamAnswer(ChunkStream(chunks, "r", orjson.dumps, ping_s), OuterRequest("o"))
+    head = metachunk_frame("r")
+    return StreamAnswer(ChunkStream(chunks, head, orjson.dumps, ping_s), OuterRequest("o"))
 
 
 async def played(chunks: AsyncIterator[Any]) -> Connection:

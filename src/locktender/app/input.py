@@ -41,13 +41,14 @@ class InputReader:
 
         Raises: Unprocessable.
         """
-        schema = self._schema(config)
+        schema = self.schema_for(config)
         try:
             return _unpacked(schema.model_validate(value))
         except Exception as error:  # noqa: BLE001 - validators of users raise what they like
             return _unpacked(_second_reading(schema, value, error, at))
 
-    def _schema(self, config: RunnableConfig) -> type[BaseModel]:
+    def schema_for(self, config: RunnableConfig) -> type[BaseModel]:
+        """Return what an input may be under `config`."""
         # A configurable field, the template of a prompt for one, can change what the input is.
         if self._is_configurable and config.get("configurable"):
             return cast("type[BaseModel]", self._runnable.get_input_schema(config))

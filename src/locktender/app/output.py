@@ -11,7 +11,7 @@ from types import UnionType
 from typing import Annotated, Any, Union, cast, get_args, get_origin  # noqa: TID251 - asked for, not used
 
 import orjson
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel
 
 from locktender.app.serialization import Serializer
@@ -44,6 +44,12 @@ class OutputWriter:
     @cached_property
     def schema(self) -> type[BaseModel]:
         return cast("type[BaseModel]", self._runnable.get_output_schema())
+
+    def schema_for(self, config: RunnableConfig) -> type[BaseModel]:
+        """Return what an output is said to be under `config`."""
+        if not config.get("configurable"):
+            return self.schema
+        return cast("type[BaseModel]", self._runnable.get_output_schema(config))
 
     @cached_property
     def _needs_no_reading(self) -> frozenset[Any] | None:

@@ -6,13 +6,16 @@ The public `add_routes`, with all its parameters, is `deploy.routes`.
 """
 
 from collections.abc import Collection, Sequence
+from functools import partial
 
 from fastapi import APIRouter, FastAPI
 from fastapi.params import Depends
+from starlette.requests import Request
+from starlette.responses import Response
 
 from locktender.app.endpoint import Endpoint
 
-__all__ = ["ENDPOINT_NAMES", "add_endpoint", "is_taken"]
+__all__ = ["ENDPOINT_NAMES", "add_endpoint", "endpoint_of", "is_taken"]
 
 _METHODS = {
     "invoke": "POST",
@@ -38,7 +41,7 @@ def add_endpoint(
     for name in sorted(names, key=list(_METHODS).index):
         app.add_api_route(
             f"{path}/{name}",
-            getattr(endpoint, name),
+            partial(_answer, endpoint, name),
             methods=[_METHODS[name]],
             name=f"{title} {name}".strip(),
             tags=[title] if title else None,
@@ -52,7 +55,17 @@ def is_taken(app: FastAPI | APIRouter, path: str) -> bool:
     prefix = app.prefix if isinstance(app, APIRouter) else ""
     ours = {f"{prefix}{path}/{name}" for name in ENDPOINT_NAMES}
     return any(
-        getattr(route, "path", None) in ours
-        and isinstance(getattr(getattr(route, "endpoint", None), "__self__", None), Endpoint)
+        getattr(route, "path", None) in ours and endpoint_of(route) is not None
         for route in app.routes
     )
+
+
+def endpoint_of(route: object) -> Endpoint | None:
+    """Return the endpoint that `route` leads to, if it is a route of ours."""
+    given = getattr(getattr(route, "endpoint", None), "args", ())
+    return next((each for each in given if isinstance(each, Endpoint)), None)
+
+
+async def _answer(endpoint: Endpoint, name: str, request: Request) -> Response:
+    answer: Response = await getattr(endpoint, name)(request)
+    return answer

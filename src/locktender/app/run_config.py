@@ -8,6 +8,7 @@ and id of the run, and the metadata that say how it came.  Nothing is run here.
 import inspect
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias, cast
 
@@ -16,9 +17,10 @@ from langchain_core.runnables.config import merge_configs
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
+from locktender.app.config_hash import parse_config_hash
 from locktender.wire.langserve import Unprocessable, error_details
 
-__all__ = ["PerRequestConfigModifier", "RunConfigs"]
+__all__ = ["Asked", "PerRequestConfigModifier", "RunConfigs"]
 
 PerRequestConfigModifier: TypeAlias = Callable[
     [dict[str, Any], Request], Awaitable[dict[str, Any] | None] | dict[str, Any] | None
@@ -30,6 +32,16 @@ _CONFIGURABLE_IS_DISALLOWED = (
     "The config field `configurable` has been disallowed by the server. This can be modified "
     "server side by adding `configurable` to the list of `config_keys` argument in `add_routes`"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request to one endpoint of a route, and the configs that do not stand in its body."""
+
+    request: Request
+    endpoint: str
+    config_hash: str = ""
+    server_config: Mapping[str, Any] | None = None  # before the caller's, whatever its keys
 
 
 class RunConfigs:
@@ -52,39 +64,63 @@ class RunConfigs:
         """What a caller's config may hold.  Made once: that takes longer than most requests."""
         return self._runnable.config_schema(include=sorted(self._config_keys))
 
-    async def one(self, request: Request, wish: Mapping[str, Any], endpoint: str) -> RunnableConfig:
-        """Return the config of a single run.  Raises: Unprocessable, and what the modifier does."""
-        return self._fixed(await self._allowed(request, wish), request, endpoint)
+    def schema_for(self, _config: RunnableConfig) -> type[BaseModel]:
+        """Return what a caller's config may hold, which no config changes."""
+        return self.schema
+
+    def described(self, asked: Asked) -> RunnableConfig:
+        """Return the config under which a route is described: nothing runs, nothing is modified.
+
+        Raises: Unprocessable, starlette's HTTPException for a bad hash.
+        """
+        return cast("RunnableConfig", self._merged(asked, {}))
+
+    async def one(self, asked: Asked, wish: Mapping[str, Any]) -> RunnableConfig:
+        """Return the config of a single run.
+
+        Raises: Unprocessable, starlette's HTTPException for a bad hash, and what the modifier does.
+        """
+        return self._fixed(await self._allowed(asked, wish), asked)
 
     async def many(
         self,
-        request: Request,
+        asked: Asked,
         wish: Mapping[str, Any] | list[Mapping[str, Any]],
         n_inputs: int,
     ) -> list[RunnableConfig]:
         """Return the configs of a batch's runs, each with an id of its own.
 
-        Raises: Unprocessable, and what the modifier does.
+        Raises: as `one`.
         """
         if not isinstance(wish, list):
-            shared = await self._allowed(request, wish)
+            shared = await self._allowed(asked, wish)
             others = {key: value for key, value in shared.items() if key != "run_id"}
             configs = [shared, *([others] * (n_inputs - 1))][:n_inputs]
         elif len(wish) != n_inputs:
             message = f"Number of configs ({len(wish)}) must match number of inputs ({n_inputs})"
             raise Unprocessable(message)
         else:
-            configs = [await self._allowed(request, each) for each in wish]
-        return [self._fixed(config, request, "batch") for config in configs]
+            configs = [await self._allowed(asked, each) for each in wish]
+        return [self._fixed(config, asked) for config in configs]
 
-    async def _allowed(self, request: Request, wish: Mapping[str, Any]) -> dict[str, Any]:
-        config = self._checked(wish) if wish else {}
+    async def _allowed(self, asked: Asked, wish: Mapping[str, Any]) -> dict[str, Any]:
+        config = self._merged(asked, wish)
         if self._modifier is None:
             return config
-        changed = self._modifier(config, request)
+        changed = self._modifier(config, asked.request)
         if inspect.isawaitable(changed):
             changed = await changed
         return changed or {}
+
+    def _merged(self, asked: Asked, wish: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the caller's configs, of the path and of the body, and the author's over them."""
+        hashed = parse_config_hash(asked.config_hash) if asked.config_hash else {}
+        configs = [self._checked(each) for each in (hashed, wish) if each]
+        if asked.server_config:
+            configs.append(dict(asked.server_config))
+        if not configs:
+            return {}
+        return dict(merge_configs(*cast("list[RunnableConfig]", configs)))
 
     def _checked(self, wish: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -93,19 +129,18 @@ class RunConfigs:
             raise Unprocessable(error_details(error)) from error
         if config.get("configurable") and "configurable" not in self._config_keys:
             raise Unprocessable(_CONFIGURABLE_IS_DISALLOWED)
-        allowed = {
+        return {
             key: value
             for key, value in config.items()
             if key in self._config_keys and value is not None
         }
-        return dict(merge_configs(cast("RunnableConfig", allowed)))
 
-    def _fixed(self, config: Mapping[str, Any], request: Request, endpoint: str) -> RunnableConfig:
+    def _fixed(self, config: Mapping[str, Any], asked: Asked) -> RunnableConfig:
         metadata = {
             **(config.get("metadata") or {}),
-            "__useragent": request.headers.get("user-agent"),
+            "__useragent": asked.request.headers.get("user-agent"),
             "__langserve_version": _PROTOCOL_VERSION,
-            "__langserve_endpoint": endpoint,
+            "__langserve_endpoint": asked.endpoint,
         }
         run_id = config.get("run_id")
         fixed = {

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from locktender.app.cancellation import Stay
 from locktender.core.scope import OuterRequest
-from locktender.wire.langserve import END_FRAME, chunk_frame, error_frame, metachunk_frame
+from locktender.wire.langserve import END_FRAME, chunk_frame, error_frame
 from locktender.wire.problem import Problem, find_ours, langserve_problem
 from locktender.wire.sse import encode_comment
 
@@ -42,7 +42,7 @@ class ChunkStream:
     """A run that has not begun, and how its chunks are written."""
 
     chunks: AsyncIterator[Any]
-    run_id: str
+    head: bytes  # goes out with the first chunk
     write: Callable[[Any], bytes]
     ping_s: float  # of silence, after which a comment says that the stream is alive
 
@@ -68,7 +68,7 @@ class StreamAnswer(Response):
 
     async def _send_all(self, wire: "_Wire") -> None:
         stream = self._stream
-        write, head = stream.write, metachunk_frame(stream.run_id)
+        write, head = stream.write, stream.head
         # LangChain says AsyncIterator and gives generators, which are to be closed in time.
         generator = cast("AsyncGenerator[Any, None]", stream.chunks)
         async with aclosing(generator) as chunks:

@@ -13,7 +13,7 @@ from locktender.adopt.doctor import Diagnosis, examine
 from locktender.adopt.heavy import pipeline_of
 from locktender.adopt.swap import plain_class
 from locktender.adopt.text_batch import why_no_batch
-from locktender.app.endpoint import Endpoint
+from locktender.app.routes import endpoint_of
 from locktender.deploy.target import load_app
 
 __all__ = ["examine_app", "examine_target"]
@@ -57,11 +57,12 @@ def _roots(routes: Iterable[Any], prefix: str) -> Iterator[tuple[str, object]]:
         if router is not None:
             yield from _roots(router.routes, path + route.include_context.prefix)
         yield from _roots(getattr(route, "routes", None) or (), path)
+        ours = endpoint_of(route)
+        if ours is not None:
+            yield path.rpartition("/")[0] or "/", ours
+            continue
         for endpoint in _endpoints(route):
-            owner = getattr(endpoint, "__self__", None)
-            if isinstance(owner, Endpoint):
-                yield path.rpartition("/")[0] or "/", owner
-            elif not _is_of_the_framework(endpoint):
+            if not _is_of_the_framework(endpoint):
                 yield path, endpoint
 
 

@@ -1,0 +1,66 @@
+"""Answer one request to a route, whatever becomes of it.
+
+The boundary at which every fault of a route becomes an answer in LangServe's form: a refused body,
+an error of ours with its status, an exception of the runnable, of which nothing is told.  An
+exception for which the user's own FastAPI app has a handler is left to it.
+"""
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from locktender.core.errors import EngineError, NoReplicaReady, PeerError, UnknownModel
+from locktender.wire.langserve import Unprocessable
+from locktender.wire.problem import find_ours, langserve_problem
+
+__all__ = ["answered", "json_response"]
+
+_log = logging.getLogger(__name__)
+# Errors whose cause the operator, or the chain's author, must look for.
+_NOT_THE_CALLERS = (EngineError, NoReplicaReady, PeerError, UnknownModel)
+
+
+async def answered(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
+    """Return what `answer` gives, or the answer that its failure is."""
+    try:
+        return await answer()
+    except HTTPException:
+        raise  # a modifier's or a runnable's own word to the caller
+    except Unprocessable as error:
+        return json_response(_told({"detail": error.detail}), 422)
+    except ClientDisconnect:
+        return Response()  # that nobody will read
+    except Exception as error:
+        if _is_handled_elsewhere(request, error):
+            raise
+        ours = find_ours(error)
+        if ours is None:
+            _log.exception("%s failed", request.url.path)
+        elif isinstance(ours, _NOT_THE_CALLERS):
+            _log.warning("%s failed: %s", request.url.path, ours.message, exc_info=ours.__cause__)
+        problem = langserve_problem(error)
+        return Response(problem.body, problem.status, headers=dict(problem.headers))
+
+
+def json_response(body: bytes, status: int = 200) -> Response:
+    """Return an answer whose body is JSON already."""
+    return Response(body, status, media_type="application/json")
+
+
+def _is_handled_elsewhere(request: Request, error: Exception) -> bool:
+    handlers = getattr(request.scope.get("app"), "exception_handlers", {})
+    return any(kind in handlers for kind in type(error).__mro__)
+
+
+def _told(body: object) -> bytes:
+    try:
+        return orjson.dumps(body, default=repr)
+    except TypeError:
+        # A caller's own input is quoted, which may be what orjson does not write: half of a
+        # surrogate pair, an integer of more than 64 bits, a thousand brackets.
+        return json.dumps(body, separators=(",", ":"), default=repr).encode()
