@@ -1,5 +1,6 @@
 """What every test shares: the event loop it runs on, and how examples are generated."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from harness.fixture import anyio_backend, client, smollm2, start_service
 from locktender.model.engine import EngineSpec, Stepper, load_engine
 
 __all__ = ["anyio_backend", "client", "openvino_stepper", "smollm2", "start_service"]
+
+# Before torch is imported.  More threads gain little, and lose much beside other processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A slow machine is not a failure: no example has a time limit of its own, and pytest-timeout
 # bounds the whole test.

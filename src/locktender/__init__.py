@@ -13,22 +13,28 @@ if TYPE_CHECKING:
     from locktender.adopt.guard import guard
     from locktender.adopt.owner import GuardSettings
     from locktender.app.chat_model import ChatLocktender
+    from locktender.app.client import RemoteRunnable
     from locktender.app.user_type import CustomUserType
+    from locktender.deploy.api import APIHandler
     from locktender.deploy.routes import add_routes
 
 __all__ = [
+    "APIHandler",
     "ChatLocktender",
     "CustomUserType",
     "GuardSettings",
+    "RemoteRunnable",
     "__version__",
     "add_routes",
     "guard",
 ]
 
 _HOMES = {
+    "APIHandler": "locktender.deploy.api",
     "ChatLocktender": "locktender.app.chat_model",
     "CustomUserType": "locktender.app.user_type",
     "GuardSettings": "locktender.adopt.owner",
+    "RemoteRunnable": "locktender.app.client",
     "add_routes": "locktender.deploy.routes",
     "guard": "locktender.adopt.guard",
 }

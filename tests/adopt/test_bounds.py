@@ -75,7 +75,7 @@ class Held:
 def test_a_crowd_runs_no_more_at_once_than_the_limit(
     guarding: Guarding, make_tiny_pipe: MakePipe
 ) -> None:
-    pipe, together = make_tiny_pipe(max_new_tokens=6), threading.Barrier(32)
+    pipe, together = make_tiny_pipe(max_new_tokens=3), threading.Barrier(32)
     llm = guarding(HuggingFacePipeline(pipeline=pipe), max_running=2, batch=False)
     forwards = Forwards(pipe.model)
 

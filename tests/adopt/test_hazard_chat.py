@@ -48,7 +48,7 @@ def make_chat(make_pipe: MakePipe) -> Callable[..., Any]:
     """Give a function that makes bare chat objects, whose answers are without the prompt."""
 
     def make(**options: Any) -> Any:
-        pipe = make_pipe(max_new_tokens=6, return_full_text=False)
+        pipe = make_pipe(max_new_tokens=4, return_full_text=False)
         with warnings.catch_warnings():
             # It looks for classes in a package that says that it is on its way out.
             warnings.filterwarnings("ignore", "`langchain-community`", DeprecationWarning)
@@ -163,7 +163,7 @@ def test_no_tool_can_be_called(guarding: Guarding, make_chat: Callable[..., Any]
     chat = guarding(make_chat())
     messages: list[BaseMessage] = [HumanMessage("How deep is the lock Lucy? Lucy is its name.")]
     forced = chat.bind_tools([depth], tool_choice="depth")
-    asked = forced.invoke(messages, max_tokens=40)
+    asked = forced.invoke(messages, max_tokens=24)
     if not guarding.is_on:
         assert not asked.tool_calls
         call = {"name": "depth", "args": {"lock": "Lucy"}, "id": "1"}
@@ -194,7 +194,7 @@ async def test_no_agent_can_be_built_on_it(
         is_first = isinstance(request.messages[-1], HumanMessage)
         return await call(request.override(tool_choice="depth") if is_first else request)
 
-    chat = guarding(make_chat(max_tokens=40))
+    chat = guarding(make_chat(max_tokens=24))
     agent: Any = create_agent(chat, tools=[depth], middleware=[call_first])
     question = {"messages": [HumanMessage("How deep is the lock Lucy? Lucy is its name.")]}
     if not guarding.is_on:

@@ -1,5 +1,6 @@
 """What the tests of the app layer share."""
 
 from harness.app_server import serve
+from harness.langsmith_on import langsmith
 
-__all__ = ["serve"]
+__all__ = ["langsmith", "serve"]

@@ -1,7 +1,8 @@
-"""The app that LangServe's recorded exchanges were made with, as far as six endpoints go.
+"""The app that LangServe's recorded exchanges were made with.
 
 Run as a program, by either package: the environment variable WIRE_PACKAGE names the one whose
-`add_routes` serves it.  `further_app` adds more routes to it.
+`add_routes` serves it.  `further_app` adds more routes to it.  Left out are the routes that take
+their time (a local model's, a stream of five seconds): `leave_app` has those, without the waiting.
 """
 
 import datetime as dt
@@ -249,3 +250,34 @@ add_routes(
 add_routes(app, RunnableLambda(opt), path="/opt")
 add_routes(app, Retriever(), path="/ret")
 add_routes(app, multiply, path="/tool")
+
+
+add_routes(
+    app,
+    RunnableLambda(add_one),
+    path="/add_one_cb",
+    include_callback_events=True,
+    config_keys=["tags", "metadata", "configurable", "run_id", "max_concurrency"],
+)
+add_routes(app, RunnableLambda(boom), path="/boom_cb", include_callback_events=True)
+add_routes(app, Retriever(), path="/ret_cb", include_callback_events=True)
+add_routes(app, multiply, path="/tool_cb", include_callback_events=True)
+add_routes(
+    app, prompt | fake_model() | StrOutputParser(), path="/chat_cb", include_callback_events=True
+)
+add_routes(
+    app,
+    RunnableLambda(add_one),
+    path="/fb",
+    enable_feedback_endpoint=True,
+    enable_public_trace_link_endpoint=True,
+)
+add_routes(app, RunnableLambda(add_one), path="/allow", stream_log_name_allow_list=["/allow"])
+add_routes(app, fake_model(), path="/chatpg", playground_type="chat")
+
+
+@app.post("/echo/{what}")
+async def echo(what: str, request: Request) -> dict[str, Any]:
+    """Show a client what it sends."""
+    told = {"what": what, "body": await request.json(), "headers": dict(request.headers)}
+    return {"output": {**told, "path": request.url.path}}

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from compat import difference_callbacks, difference_graph, difference_routes, difference_streams
 from compat.exchange import Answer, Sent
 
 Predicate: TypeAlias = Callable[[Sent, Answer, Answer], bool]
@@ -97,7 +98,8 @@ def _a_modifier_has_its_way_in_batch(sent: Sent, theirs: Answer, ours: Answer) -
 
 def _names_have_no_prefix(_: Sent, theirs: Answer, ours: Answer) -> bool:
     same_headers = dict(theirs.headers).keys() == dict(ours.headers).keys()
-    return same_headers and re.sub(rb"\w+Configurable\b", b"Configurable", theirs.body) == ours.body
+    is_alike = theirs.status == ours.status and same_headers
+    return is_alike and re.sub(rb"\w+Configurable\b", b"Configurable", theirs.body) == ours.body
 
 
 DIFFERENCES: Mapping[str, Predicate] = {
@@ -114,6 +116,10 @@ DIFFERENCES: Mapping[str, Predicate] = {
     "exponents have no leading zero": _exponents_are_short,
     "a modifier has its way in batch": _a_modifier_has_its_way_in_batch,
     "names in messages have no prefix": _names_have_no_prefix,
+    **difference_streams.DIFFERENCES,
+    **difference_routes.DIFFERENCES,
+    **difference_callbacks.DIFFERENCES,
+    **difference_graph.DIFFERENCES,
 }
 
 
@@ -125,6 +131,7 @@ def _lists(sent: Sent) -> list[Any]:
         here = waiting.pop()
         found.append(here)
         waiting.extend(here if isinstance(here, list) else ())
+        waiting.extend(here.values() if isinstance(here, dict) else ())
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 RUN_ID = "00000000-0000-0000-0000-0000000000aa"
 _ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_TIME = re.compile(rb"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00")
 _TIMED = {"date", "server"}
 _TIMEOUT_S = 30
 
@@ -81,10 +82,12 @@ def _mask(body: bytes) -> bytes:
             return match[0]
         return b"id-%d" % numbers.setdefault(match[0], len(numbers))
 
-    return _ID.sub(number, body)
+    return _TIME.sub(b"TIME", _ID.sub(number, body))
 
 
 def requests() -> Iterator[Sent]:
+    from compat import exchange_callbacks, exchange_graph, exchange_routes, exchange_streams  # noqa: PLC0415 - it is made of what stands here
+
     yield from _captured()
     yield from _bodies()
     yield from _configs()
@@ -92,6 +95,10 @@ def requests() -> Iterator[Sent]:
     yield from _outputs()
     yield from _modified()
     yield from _paths()
+    yield from exchange_streams.requests(_PATHS, _TYPES)
+    yield from exchange_routes.requests()
+    yield from exchange_callbacks.requests()
+    yield from exchange_graph.requests()
 
 
 def _each(path: str, value: Any, **more: Any) -> Iterator[Sent]:

@@ -26,7 +26,8 @@ from langchain_core.runnables import (
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 from typing_extensions import TypedDict
 
-from compat.captured_app import add_one, add_routes, app, show_config
+from compat import callbacks_app, graph_app, leave_app, routes_app, streams_app
+from compat.captured_app import add_one, add_routes, app, package, show_config
 
 add_routes(app, RunnableLambda(add_one))  # at the root
 
@@ -240,6 +241,13 @@ add_routes(app, RunnableLambda(add_one), path="/guarded", dependencies=[Depends(
 add_routes(app, RunnableLambda(add_one), path="/of/{user}")
 add_routes(app, RunnableLambda(add_one), path="/only", enabled_endpoints=["Invoke"])
 add_routes(app, RunnableLambda(add_one), path="/without", disabled_endpoints=["invoke", "BATCH"])
+
+leave_app.add(app, add_routes)
+streams_app.add(app, add_routes)
+routes_app.add(app, add_routes, package.APIHandler)
+callbacks_app.add(app, add_routes)
+callbacks_app.add_feedback(app, add_routes)
+graph_app.add(app, add_routes)
 
 if __name__ == "__main__":
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,10 @@ TESTS = Path(__file__).parents[1]
 INSTALL_S = 600
 START_S = 60
 # The ground that both stand on must be the same, or the exchanges would compare that.
-SHARED = ("fastapi", "langchain-core", "orjson", "pydantic", "starlette", "uvicorn", "httpx")
+SHARED = (
+    *("fastapi", "langchain-core", "orjson", "pydantic", "starlette", "uvicorn", "httpx"),
+    *("langchain", "langgraph"),
+)
 
 
 def langserve_python() -> Path:
@@ -43,8 +46,17 @@ def langserve_python() -> Path:
 
 
 @contextmanager
-def serving(python: Path | str, package: str, log: Path) -> Iterator[int]:
-    """Serve `compat.further_app` by `package` on loopback; give its port."""
+def serving(
+    python: Path | str,
+    package: str,
+    log: Path,
+    app: str = "compat.further_app",
+    more: Mapping[str, str] | None = None,
+) -> Iterator[int]:
+    """Serve the module `app` by `package` on loopback; give its port.
+
+    `more` are variables of its environment.
+    """
     port = _free_port()
     environment = {
         **os.environ,
@@ -52,10 +64,11 @@ def serving(python: Path | str, package: str, log: Path) -> Iterator[int]:
         "PYTHONPATH": str(TESTS),
         "LANGSMITH_TRACING": "false",
         "LANGCHAIN_TRACING_V2": "false",
+        **(more or {}),
     }
     with log.open("w") as output:
         process = subprocess.Popen(
-            [str(python), "-m", "compat.further_app", str(port)],
+            [str(python), "-m", app, str(port)],
             env=environment,
             stdout=output,
             stderr=output,

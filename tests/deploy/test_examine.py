@@ -16,6 +16,23 @@ def test_a_runnable_is_found_once_and_below_the_path_that_it_is_served_at() -> N
     assert _paths(app) == ["/joke.steps[1]"]
 
 
+def test_twins_and_pages_name_the_path_of_the_runnable() -> None:
+    app = FastAPI()
+    for name in ("playground", "config_hashes"):
+        add_routes(app, Echo() | str, path=f"/{name}", enabled_endpoints=[name, "playground"])
+    assert _paths(app) == ["/playground.steps[0]", "/config_hashes.steps[0]"]
+
+
+def test_what_a_route_depends_on_is_looked_at_once() -> None:
+    app, kept = FastAPI(), Echo()
+
+    def model() -> Runnable[Any, str]:
+        return kept
+
+    add_routes(app, Echo() | str, path="/joke", dependencies=[Depends(model)])
+    assert sorted(_paths(app)) == ["/joke.steps[0]", "/joke:kept"]
+
+
 def test_a_router_a_mounted_app_and_the_root_are_looked_at() -> None:
     app, inner, router = FastAPI(), FastAPI(), APIRouter(prefix="/v1")
     add_routes(router, Echo() | str, path="/text")

@@ -9,10 +9,18 @@ from langchain_core.runnables import RunnableLambda
 
 import locktender
 from locktender import add_routes
-from locktender.core.errors import ConfigError
 
 runnable: RunnableLambda[Any, Any] = RunnableLambda(lambda value: value)
-SIX = {"invoke", "batch", "stream", "input_schema", "output_schema", "config_schema"}
+SCHEMAS = {"input_schema", "output_schema", "config_schema"}
+RUNS = {"invoke", "batch", "stream", "stream_log", "stream_events"}
+OF_RUNS = {"extensions"}  # comes with any of them
+PLAYGROUND = {"playground/{file_path:path}"}
+PLAIN = RUNS | OF_RUNS | SCHEMAS | PLAYGROUND
+ALL = PLAIN | {"token_feedback"}
+
+
+def hashed(names: set[str]) -> set[str]:
+    return {f"c/{{config_hash}}/{name}" for name in names}
 
 
 def added(**parameters: Any) -> set[str]:
@@ -23,17 +31,23 @@ def added(**parameters: Any) -> set[str]:
     return {path.removeprefix("/run/") for path in paths}
 
 
-def test_six_endpoints_are_added() -> None:
-    assert added() == SIX
+def test_every_endpoint_is_added_with_a_twin_whose_path_carries_a_config() -> None:
+    assert added() == ALL | hashed(PLAIN)
 
 
 @pytest.mark.parametrize(
     ("parameters", "names"),
     [
-        ({"enabled_endpoints": ["Invoke", "stream"]}, {"invoke", "stream"}),
+        ({"enabled_endpoints": ["Invoke", "stream"]}, {"invoke", "stream", *OF_RUNS}),
         ({"enabled_endpoints": []}, set()),
-        ({"disabled_endpoints": ["batch", "playground"]}, SIX - {"batch"}),
-        ({"disabled_endpoints": []}, SIX),
+        ({"enabled_endpoints": ["config_hashes"]}, set()),
+        (
+            {"enabled_endpoints": ["invoke", "config_hashes"]},
+            {"invoke", *OF_RUNS} | hashed({"invoke", *OF_RUNS}),
+        ),
+        ({"disabled_endpoints": ["config_hashes", "batch"]}, ALL - {"batch"}),
+        ({"disabled_endpoints": ["playground", "CONFIG_HASHES"]}, ALL - PLAYGROUND),
+        ({"disabled_endpoints": []}, ALL | hashed(PLAIN)),
     ],
 )
 def test_endpoints_may_be_chosen(parameters: dict[str, Any], names: set[str]) -> None:
@@ -47,28 +61,12 @@ def test_endpoints_may_be_chosen(parameters: dict[str, Any], names: set[str]) ->
         {"enabled_endpoints": "invoke"},
         {"disabled_endpoints": ["nothing"]},
         {"config_keys": ["run_name"]},
+        {"playground_type": "none"},
+        {"astream_events_version": "v9"},
     ],
 )
 def test_what_cannot_be_is_a_value_error_as_in_langserve(parameters: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="`"):
-        added(**parameters)
-
-
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {"include_callback_events": True},
-        {"enable_feedback_endpoint": True},
-        {"token_feedback_config": {"key_configs": [{"key": "k"}]}},
-        {"enable_public_trace_link_endpoint": True},
-        {"stream_log_name_allow_list": ["a"]},
-        {"playground_type": "chat"},
-        {"astream_events_version": "v1"},
-        {"enabled_endpoints": ["invoke", "stream_log"]},
-    ],
-)
-def test_what_is_not_there_yet_is_refused_and_not_ignored(parameters: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError):
         added(**parameters)
 
 
@@ -94,10 +92,31 @@ def test_a_path_is_given_once(app: FastAPI | APIRouter) -> None:
             add_routes(app, runnable, path=path)
 
 
-def test_a_slash_at_the_end_of_a_path_means_nothing() -> None:
+def test_a_path_is_given_once_also_to_a_router_that_was_included() -> None:
+    app, router, inner = FastAPI(), APIRouter(prefix="/v1"), APIRouter()
+    add_routes(inner, runnable, path="/run")
+    router.include_router(inner, prefix="/in")
+    app.include_router(router)
+    for path in ("/v1/in/run", "/v1/in/run/"):
+        with pytest.raises(ValueError, match="already exists"):
+            add_routes(app, runnable, path=path)
+    add_routes(app, runnable, path="/in/run")
+
+
+def test_a_page_alone_takes_its_path() -> None:
     app = FastAPI()
-    add_routes(app, runnable, path="/run/")
-    assert "/run/invoke" in {getattr(route, "path", "") for route in app.routes}
+    add_routes(app, runnable, path="/run", enabled_endpoints=["playground"])
+    with pytest.raises(ValueError, match="already exists"):
+        add_routes(app, runnable, path="/run")
+
+
+@pytest.mark.parametrize(
+    ("path", "invoke"), [("/run/", "/run/invoke"), ("/", "/invoke"), ("", "/invoke")]
+)
+def test_a_slash_at_the_end_of_a_path_means_nothing(path: str, invoke: str) -> None:
+    app = FastAPI()
+    add_routes(app, runnable, path=path)
+    assert invoke in {getattr(route, "path", "") for route in app.routes}
 
 
 def test_the_description_of_the_api_names_the_routes_as_langserve_does() -> None:

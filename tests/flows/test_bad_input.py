@@ -2,13 +2,15 @@
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import aiohttp
 import anyio
 import pytest
 
 from harness.service import Service, Starter
+from harness.shared_service import Shared, sharing
 
 HELLO = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -42,11 +44,16 @@ BAD_FIELDS: Mapping[str, tuple[Mapping[str, Any], int, str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    table = {"options": {"tokens_per_s": 2000}}
+    with sharing(tmp_path_factory.mktemp("service"), table) as shared:
+        yield shared
+
+
 @pytest.fixture
-async def service(start_service: Starter) -> Service:
-    started = start_service({"options": {"tokens_per_s": 2000}})
-    await started.until(lambda status: status["ready"])
-    return started
+async def service(shared: Shared, client: aiohttp.ClientSession) -> Service:
+    return await shared.lend(client)
 
 
 async def test_bad_bodies_get_a_sentence_and_a_code_while_neighbours_are_answered(

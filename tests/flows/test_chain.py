@@ -1,15 +1,25 @@
 """A chain behind its routes: what the gate says reaches the caller, and what the caller does it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import aiohttp
 import anyio
 import psutil
 import pytest
 
 from harness.service import Service, Starter
+from harness.shared_service import Shared, sharing_app
 
 CHAINS = "chains:app"
+
+
+@pytest.fixture(scope="module")
+def slow_chains(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """The app over a model that is slower than any test."""
+    table = {"options": {"tokens_per_s": 20}}
+    with sharing_app(tmp_path_factory.mktemp("app"), CHAINS, table) as shared:
+        yield shared
 
 
 async def test_a_full_gate_is_a_503_with_a_time_to_come_again(start_service: Starter) -> None:
@@ -27,9 +37,10 @@ async def test_a_full_gate_is_a_503_with_a_time_to_come_again(start_service: Sta
             assert int(headers["Retry-After"]) >= 1
 
 
-async def test_a_deadline_that_passes_is_a_504(start_service: Starter) -> None:
-    url, service = start_service.serve(CHAINS, {"options": {"tokens_per_s": 10}})
-    await service.until(lambda status: status["ready"])
+async def test_a_deadline_that_passes_is_a_504(
+    slow_chains: Shared, client: aiohttp.ClientSession
+) -> None:
+    url, service = slow_chains.app_url, await slow_chains.lend(client)
     header = {"X-Request-Timeout-Seconds": "0.5"}
     for route in ("chain", "agent", "thread", "model"):
         given = "repeat 400: on" if route != "chain" else {"text": "repeat 400: on"}
@@ -41,9 +52,10 @@ async def test_a_deadline_that_passes_is_a_504(start_service: Starter) -> None:
 
 
 @pytest.mark.parametrize("route", ["chain/stream", "chain/invoke", "chain/batch", "thread/invoke"])
-async def test_a_caller_that_leaves_frees_the_engine(start_service: Starter, route: str) -> None:
-    url, service = start_service.serve(CHAINS, {"options": {"tokens_per_s": 20}})
-    await service.until(lambda status: status["ready"])
+async def test_a_caller_that_leaves_frees_the_engine(
+    slow_chains: Shared, client: aiohttp.ClientSession, route: str
+) -> None:
+    url, service = slow_chains.app_url, await slow_chains.lend(client)
     given = "repeat 4000: on" if route.startswith("thread") else {"text": "repeat 4000: on"}
     body = {"inputs": [given, given]} if route.endswith("batch") else {"input": given}
     n_calls = 2 if route.endswith("batch") else 1

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -19,6 +18,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 
 from harness.service import Service, Starter
+from harness.shared_service import Shared, sharing
 from locktender.app.chat_model import ChatLocktender
 from locktender.core.errors import (
     ContextTooLong,
@@ -37,6 +37,7 @@ from locktender.core.scope import OuterRequest, outer_request
 
 PARIS = "What is the capital of France?"
 NARROW = {"max_running": 8, "max_waiting": 16, "options": {"tokens_per_s": 8000}}
+SLOW = {"max_running": 1, "options": {"tokens_per_s": 50}}
 FIVE = {"input_tokens": 4, "output_tokens": 5, "total_tokens": 9}
 
 
@@ -53,17 +54,34 @@ def _within(outer: OuterRequest) -> Iterator[None]:
         outer_request.reset(token)
 
 
-@pytest.fixture
-async def service(start_service: Starter) -> Service:
-    started = start_service(NARROW)
-    await started.until(lambda status: status["ready"])
-    return started
+@pytest.fixture(scope="module")
+def shared_narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with sharing(tmp_path_factory.mktemp("narrow"), NARROW) as shared:
+        yield shared
+
+
+@pytest.fixture(scope="module")
+def shared_slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with sharing(tmp_path_factory.mktemp("slow"), SLOW) as shared:
+        yield shared
 
 
 @pytest.fixture
-async def slow(start_service: Starter) -> Service:
-    """One that answers one caller at a time, for longer than any test."""
-    started = start_service({"max_running": 1, "options": {"tokens_per_s": 50}})
+async def service(shared_narrow: Shared, client: aiohttp.ClientSession) -> Service:
+    """One with little room; it is not to be ended."""
+    return await shared_narrow.lend(client)
+
+
+@pytest.fixture
+async def slow(shared_slow: Shared, client: aiohttp.ClientSession) -> Service:
+    """One that answers one caller at a time, for longer than any test; it is not to be ended."""
+    return await shared_slow.lend(client)
+
+
+@pytest.fixture
+async def own_slow(start_service: Starter) -> Service:
+    """Such a one for a test that ends it, or its engine."""
+    started = start_service(SLOW)
     await started.until(lambda status: status["ready"])
     return started
 
@@ -308,17 +326,17 @@ async def test_a_long_wait_is_told_as_such(start_service: Starter) -> None:
             break
 
 
-async def test_a_lost_engine_is_told_after_the_text_that_it_gave(slow: Service) -> None:
-    (engine,) = slow.engine_pids()
+async def test_a_lost_engine_is_told_after_the_text_that_it_gave(own_slow: Service) -> None:
+    (engine,) = own_slow.engine_pids()
     texts: list[str] = []
     with anyio.fail_after(20):
-        stream = _model(slow).astream("repeat 4000: on")
+        stream = _model(own_slow).astream("repeat 4000: on")
         texts.append((await anext(stream)).text)
         os.kill(engine, signal.SIGKILL)
         with pytest.raises(ReplicaLost):
             texts.extend([piece.text async for piece in stream])
         assert "".join(texts).startswith("on")
-        assert (await _model(slow).ainvoke("again")).text == "again"
+        assert (await _model(own_slow).ainvoke("again")).text == "again"
 
 
 async def test_poison_and_a_broken_model_are_told_as_such(start_service: Starter) -> None:
@@ -334,14 +352,14 @@ async def test_poison_and_a_broken_model_are_told_as_such(start_service: Starter
         assert none.value.retry_after_s
 
 
-async def test_a_drain_is_told_as_such(slow: Service) -> None:
+async def test_a_drain_is_told_as_such(own_slow: Service) -> None:
     refused: LocktenderError | None = None
     with anyio.fail_after(20):
-        async for _ in _model(slow).astream("repeat 50: on"):
-            slow.process.send_signal(signal.SIGTERM)
+        async for _ in _model(own_slow).astream("repeat 50: on"):
+            own_slow.process.send_signal(signal.SIGTERM)
             while refused is None:  # The signal may still be on its way.
                 try:
-                    await _model(slow, timeout_s=0.1).ainvoke("hi")
+                    await _model(own_slow, timeout_s=0.1).ainvoke("hi")
                 except Draining as error:
                     refused = error
                 except DeadlineExceeded:
@@ -392,13 +410,9 @@ async def test_sixty_streams_at_once_keep_their_own_text(service: Service) -> No
 
 
 async def test_the_real_model_answers_invoked_streamed_and_in_a_batch(
-    smollm2: Path,  # noqa: ARG001 - pulled before the service starts
-    start_service: Starter,
-    client: aiohttp.ClientSession,  # noqa: ARG001 - the service's own
+    smollm2_service: Service,
 ) -> None:
-    service = start_service({"engine": "openvino"}, model="smollm2")
-    await service.until(lambda status: status["ready"], within_s=100)
-    model = _model(service, temperature=0, max_tokens=32)
+    model = _model(smollm2_service, temperature=0, max_tokens=32)
     chain = ChatPromptTemplate.from_messages([("human", "{question}")]) | model | StrOutputParser()
     with anyio.fail_after(60):
         answers = await chain.abatch([{"question": PARIS}] * 20)

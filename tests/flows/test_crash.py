@@ -10,6 +10,7 @@ import anyio
 import psutil
 import pytest
 
+from harness.ending import still_running
 from harness.service import Reply, Service, Starter
 
 SLOW = {"options": {"tokens_per_s": 80}}
@@ -88,8 +89,7 @@ async def test_the_engine_ends_with_its_service(start_service: Starter, is_stopp
     if is_stopped:
         engine.suspend()
     service.process.kill()
-    gone, left = psutil.wait_procs([engine], timeout=2)
-    assert (gone, left) == ([engine], [])
+    assert not still_running([engine], within_s=2)
 
 
 async def test_poison_is_refused_and_the_innocents_beside_it_are_answered(

@@ -1,11 +1,13 @@
 """Pipelines for the tests of hazards: the real model, and a tiny one where only the order counts.
 
 The weights are loaded once.  Each pipeline has a model of its own over them, so that an owner, a
-hook or a guarded class of one test is none of another's; all share one tokenizer.
+hook or a guarded class of one test is none of another's; all share one tokenizer.  The engine on a
+real model takes a second to prove itself, so a later test gets that model, as it was before.
 """
 
 import copy
 import gc
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,10 +19,12 @@ from typing import Any, TypeAlias, TypeVar, cast
 import pytest
 
 from locktender import guard
+from locktender.adopt.heavy import owner_of
 from locktender.adopt.text_together import engine_of
 
 LIMIT_S = 30.0  # for what is to come
 IN_VAIN_S = 0.2  # for what is not
+KV_BYTES = 1 << 26  # of an engine on a model
 
 MakePipe: TypeAlias = Callable[..., Any]  # takes the options of a pipeline
 _Model = TypeVar("_Model")
@@ -59,7 +63,7 @@ class Forwards:
     """The forward passes of a model, with `begin` called at the beginning of each."""
 
     def __init__(self, model: Any, begin: Callable[[int], object] = lambda _: None) -> None:
-        engine_of(model, 1 << 26)  # proves itself before anything is counted
+        engine_of(model, KV_BYTES)  # proves itself before anything is counted
         self._lock = threading.Lock()
         self._begin = begin
         self._n_inside = 0
@@ -116,23 +120,97 @@ def one_torch_thread() -> Iterator[None]:
 @pytest.fixture
 def make_pipe(hf_folder: Path) -> Iterator[MakePipe]:
     """Give a function that makes pipelines of the real model: greedy, and 8 tokens long."""
-    yield _maker(*_real_weights(hf_folder))
-    gc.collect()  # A model and the engine on it know each other.
+    lender, known = _lender(hf_folder), set(threading.enumerate())
+    lent: list[_Lent] = []
+
+    def lend() -> Any:
+        lent.append(lender.lend())
+        return lent[-1].model
+
+    yield _maker(lend, _tokenizer(hf_folder))
+    for thread in set(threading.enumerate()) - known:
+        if thread.name.startswith("Thread-"):  # of a stream; the owners' have other names
+            thread.join(LIMIT_S)
+    for each in lent:
+        lender.take_back(each)
 
 
 @pytest.fixture
 def make_tiny_pipe(hf_folder: Path) -> Iterator[MakePipe]:
     """Give a function that makes pipelines of a random model, which never ends by itself."""
-    yield _maker(*_tiny_weights(hf_folder))
-    gc.collect()  # As above.
+    model = _tiny_weights(hf_folder)
+    yield _maker(lambda: _over_weights_of(model), _tokenizer(hf_folder))
+    gc.collect()  # A model and the engine on it know each other.
+
+
+def _over_weights_of(model: Any) -> Any:
+    """Return another model over the same weights."""
+    tensors = (*model.parameters(), *model.buffers())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+
+
+class _Lent:
+    """A model with a proven engine, and what makes it again as it is now."""
+
+    def __init__(self, model: Any) -> None:
+        self._engine = engine_of(model, KV_BYTES)
+        self.model = model
+        things = (model, model.config, model.generation_config)
+        self._restore = [_snapshot(thing) for thing in things]
+
+    def restore(self) -> bool:
+        """Forget the hooks, the owner and the settings of a test, unless it is still at work."""
+        if not re.search(r"at rest|waiting 0 \| running 0", repr(owner_of(self.model))):
+            return False
+        assert not self._engine.has_work()
+        assert self._engine.n_reserved == 0
+        for restore in self._restore:
+            restore()
+        return True
+
+
+class _Lender:
+    """Lends models over the real weights, each to one test at a time."""
+
+    def __init__(self, weights: Any) -> None:
+        self._weights = weights
+        self._free: list[_Lent] = []
+
+    def lend(self) -> _Lent:
+        return self._free.pop() if self._free else _Lent(_over_weights_of(self._weights))
+
+    def take_back(self, lent: _Lent) -> None:
+        if lent.restore():
+            self._free.append(lent)
+
+
+def _snapshot(thing: Any) -> Callable[[], None]:
+    """Return a function that gives `thing` back the attributes that it has now."""
+    attributes = vars(thing)
+    # Others hold the tables of hooks and modules, so these are changed in place.
+    tables = [attributes, *(value for value in attributes.values() if isinstance(value, dict))]
+    contents = [dict(table) for table in tables]
+
+    def restore() -> None:
+        for table, content in zip(tables, contents, strict=True):
+            table.clear()
+            table.update(content)
+
+    return restore
 
 
 # Not fixtures: each module that imports one would load the weights again.
 @lru_cache(maxsize=1)
-def _real_weights(folder: Path) -> tuple[Any, Any]:
+def _lender(folder: Path) -> _Lender:
+    return _Lender(_real_weights(folder))
+
+
+@lru_cache(maxsize=1)
+def _real_weights(folder: Path) -> Any:
+    """Return the real model, of which nothing may be changed: see `_over_weights_of`."""
     from transformers import AutoModelForCausalLM  # noqa: PLC0415 - it takes seconds
 
-    return AutoModelForCausalLM.from_pretrained(folder), _tokenizer(folder)
+    return AutoModelForCausalLM.from_pretrained(folder)
 
 
 @lru_cache(maxsize=1)
@@ -143,7 +221,7 @@ def _tokenizer(folder: Path) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _tiny_weights(folder: Path) -> tuple[Any, Any]:
+def _tiny_weights(folder: Path) -> Any:
     import torch  # noqa: PLC0415 - it takes seconds
     from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415 - it takes seconds
 
@@ -161,19 +239,20 @@ def _tiny_weights(folder: Path) -> tuple[Any, Any]:
         model = cast("Any", LlamaForCausalLM)(config).eval()
     model.generation_config.eos_token_id = None  # every answer is as long as it may be
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return model, tokenizer
+    # What has been imported stays: to look through it takes longer than a test.
+    gc.collect()
+    gc.freeze()
+    return model
 
 
-def _maker(model: Any, tokenizer: Any) -> MakePipe:
+def _maker(own_model: Callable[[], Any], tokenizer: Any) -> MakePipe:
     def make(**options: Any) -> Any:
         from transformers import pipeline  # noqa: PLC0415 - it takes seconds
 
-        tensors = (*model.parameters(), *model.buffers())
-        own = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})  # the same weights
         defaults = {"do_sample": False, "max_new_tokens": 8}
         return pipeline(
             "text-generation",
-            model=own,
+            model=own_model(),
             tokenizer=tokenizer,
             device="cpu",
             **defaults | options,

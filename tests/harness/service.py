@@ -14,6 +14,8 @@ import aiohttp
 import anyio
 import psutil
 
+from harness.ending import still_running
+
 END_S = 20.0
 APPS = Path(__file__).parents[1] / "flows" / "apps"
 ENGINES = (
@@ -43,6 +45,7 @@ class Service:
     log: Path
     client: aiohttp.ClientSession
     model: str
+    n_past_bytes: int = 0  # of the log, from before this test
 
     async def ask(
         self,
@@ -106,8 +109,8 @@ class Service:
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """Return the events of one kind that the log holds so far."""
-        whole_lines = self.log.read_text().rpartition("\n")[0].splitlines()
-        lines = [json.loads(line) for line in whole_lines]
+        written = self.log.read_bytes()[self.n_past_bytes :]
+        lines = [json.loads(line) for line in written.rpartition(b"\n")[0].splitlines()]
         return [line for line in lines if line["event"] == kind]
 
     async def outcomes(self, n_requests: int) -> dict[str, int]:
@@ -118,25 +121,40 @@ class Service:
         assert len(self.events("RequestReceived")) == n_requests
         return dict(Counter(event["outcome"] for event in self.events("RequestEnded")))
 
+    async def turn_page(self) -> None:
+        """Wait until nothing is going on any more, and leave all that is in the log behind."""
+        await self.until_quiet()
+        with anyio.fail_after(10):
+            while len(self.events("RequestEnded")) < len(self.events("RequestReceived")):
+                await anyio.lowlevel.checkpoint()
+        self.n_past_bytes = self.log.read_bytes().rfind(b"\n") + 1
+
 
 class Starter:
     """Starts services in a folder, and ends them all."""
 
-    def __init__(self, folder: Path, client: aiohttp.ClientSession) -> None:
+    def __init__(self, folder: Path, client: aiohttp.ClientSession | None) -> None:
         self._folder = folder
-        self._client = client
+        self._client = client  # None: of those that are started each gets its own
         self._started: list[subprocess.Popen[str]] = []
 
     def __call__(
         self, table: Mapping[str, Any] | None = None, model: str = "echo", **settings: Any
     ) -> Service:
         """Start a service of one model, whose table and settings are given."""
+        assert self._client
+        return self.start(table, model, **settings)(self._client)
+
+    def start(
+        self, table: Mapping[str, Any] | None = None, model: str = "echo", **settings: Any
+    ) -> Callable[[aiohttp.ClientSession], Service]:
+        """Do the same, and return what gives the service to a client."""
         folder = self._folder / f"service-{len(self._started)}"
         folder.mkdir()
         toml = _toml(model, {"engine": "echo", **(table or {})}, settings)
         process = self._run(folder, toml, ["model", model, "--port", "0"])
         url = _read_url(process)
-        return Service(process, url, folder / "events.jsonl", self._client, model)
+        return lambda client: Service(process, url, folder / "events.jsonl", client, model)
 
     def serve(
         self,
@@ -148,13 +166,28 @@ class Starter:
         **settings: Any,
     ) -> tuple[str, Service]:
         """Start an app over a service of one model; return the app's URL, and the service."""
+        assert self._client
+        url, of_client = self.start_app(target, table, n_workers=n_workers, model=model, **settings)
+        return url, of_client(self._client)
+
+    def start_app(
+        self,
+        target: str,
+        table: Mapping[str, Any] | None = None,
+        *,
+        n_workers: int = 1,
+        model: str = "echo",
+        **settings: Any,
+    ) -> tuple[str, Callable[[aiohttp.ClientSession], Service]]:
+        """Do the same, and return what gives the service to a client."""
         folder = self._folder / f"service-{len(self._started)}"
         folder.mkdir()
         toml = _toml(model, {"engine": "echo", **(table or {})}, settings)
         flags = ["--port", "0", "--model-port", "0", "--workers", str(n_workers)]
         process = self._run(folder, toml, ["serve", target, *flags])
         url, model_url = _read_url(process), _read_url(process)
-        return url, Service(process, model_url, folder / "events.jsonl", self._client, model)
+        log = folder / "events.jsonl"
+        return url, lambda client: Service(process, model_url, log, client, model)
 
     def _run(self, folder: Path, toml: str, arguments: Sequence[str]) -> subprocess.Popen[str]:
         (folder / "locktender.toml").write_text(toml)
@@ -177,8 +210,7 @@ class Starter:
             process.wait()
             if process.stdout:
                 process.stdout.close()
-            _, left = psutil.wait_procs(children, timeout=END_S)
-            assert not left
+            assert not still_running(children, within_s=END_S)
 
 
 def read_whole(response: aiohttp.ClientResponse, body: Mapping[str, Any]) -> Reply:

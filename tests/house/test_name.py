@@ -29,6 +29,8 @@ EMPTY_VERBS = {"do", "handle", "process"}  # as the first word of a function
 
 # "room:Name" to the reason why the name stays.
 EXCEPTIONS: Mapping[str, str] = {
+    "deploy.api:APIHandler": "LangServe gives the name",
+    "deploy.api:__init__(per_req_config_modifier)": "LangServe gives the name",
     "deploy.routes:add_routes(per_req_config_modifier)": "LangServe gives the name",
     "model.process:data_received": "asyncio.Protocol gives the name",
 }

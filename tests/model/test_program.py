@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.ending import still_running
 from locktender.core.errors import ConfigError
 from locktender.model import program
 from locktender.model.program import run_program
@@ -127,9 +128,6 @@ def _run(
 
 
 def _assert_gone(pid: int) -> None:
-    """Wait for the end of a process that is not ours to reap."""
-    with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
-        psutil.Process(pid).wait(timeout=10)
-    # An orphan that nobody reaps stays as a zombie.
-    alive = [process for process in psutil.process_iter(["status"]) if process.pid == pid]
-    assert [process for process in alive if process.info["status"] != psutil.STATUS_ZOMBIE] == []
+    """Wait for the end of a process that is not ours to collect."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        assert not still_running([psutil.Process(pid)], within_s=10)

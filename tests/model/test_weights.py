@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.ending import still_running
 from locktender.core.errors import ConfigError
 from locktender.model.catalogue import KNOWN_MODELS, KnownModel
 from locktender.model.weights import cache_root, find_cached, pull
@@ -85,7 +86,7 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
         server.daemon_threads = False  # closing waits for them
         _use_index(monkeypatch, f"http://127.0.0.1:{server.server_port}/simple")
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])  # its patience
         thread.start()
         try:
             yield offer
@@ -297,7 +298,7 @@ def _kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-            process.wait(WAIT_S)
+    assert not still_running(processes, within_s=WAIT_S)
 
 
 def _whole_files(root: Path) -> list[Path]:

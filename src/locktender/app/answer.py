@@ -7,7 +7,7 @@ exception for which the user's own FastAPI app has a handler is left to it.
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -47,9 +47,11 @@ async def answered(request: Request, answer: Callable[[], Awaitable[Response]]) 
         return Response(problem.body, problem.status, headers=dict(problem.headers))
 
 
-def json_response(body: bytes, status: int = 200) -> Response:
+def json_response(
+    body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """Return an answer whose body is JSON already."""
-    return Response(body, status, media_type="application/json")
+    return Response(body, status, headers, media_type="application/json")
 
 
 def _is_handled_elsewhere(request: Request, error: Exception) -> bool:

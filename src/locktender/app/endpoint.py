@@ -8,12 +8,12 @@ Above it, `routes` puts the methods on an app.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,14 +22,19 @@ from locktender.app.answer import answered, json_response
 from locktender.app.body import read_body
 from locktender.app.caller import outer_request_of
 from locktender.app.cancellation import Stay
+from locktender.app.dialect import Dialects, Rights
+from locktender.app.event_stream import EventsVersion, event_stream, is_told_of, nothing
 from locktender.app.input import InputReader
 from locktender.app.output import OutputWriter
 from locktender.app.run_config import Asked, PerRequestConfigModifier, RunConfigs
+from locktender.app.run_log import run_log
+from locktender.app.run_note import Notes, NoteSettings, late_head
 from locktender.app.serialization import Serializer, WellKnownSerializer
 from locktender.app.streaming import ChunkStream, StreamAnswer
 from locktender.app.text_parser import with_direct_text_parsers
 from locktender.app.turn import Turns
 from locktender.core.scope import OuterRequest
+from locktender.wire.event_filter import parse_event_filter
 from locktender.wire.langserve import (
     Unprocessable,
     batch_answer,
@@ -53,14 +58,15 @@ class EndpointSettings:
     max_body_bytes: int = 32_000_000  # files come as base64
     max_inputs: int = 1000  # of one batch; each is validated before anything else is served
     body_timeout_s: float = 60.0  # for the whole body to arrive
+    rights: Rights = field(default_factory=Rights)
+    # The runnables, by name, of whose inner runs callers may know; None: all of them.
+    stream_log_names: Sequence[str] | None = None
+    astream_events_version: EventsVersion = "v2"
+    notes: NoteSettings | None = None  # None: an answer tells nothing of its runs but their ids
 
 
 class Endpoint:
-    """One runnable, as a set of request handlers.
-
-    Each takes the request and answers it; `config_hash` is a config that the path carries
-    (`app.config_hash`), `server_config` one of the route's author, which goes before the caller's.
-    """
+    """One runnable, and the answers to requests for it."""
 
     def __init__(
         self, runnable: Runnable[Any, Any], run_name: str, settings: EndpointSettings
@@ -69,89 +75,59 @@ class Endpoint:
         self._configs = RunConfigs(runnable, run_name, settings.config_keys, settings.modifier)
         self._inputs = InputReader(runnable)
         self._outputs = OutputWriter(runnable, settings.serializer)
+        self._dialects = Dialects(
+            self._runnable, self._inputs, self._outputs, settings.serializer, settings.rights
+        )
         self._settings = settings
         self._turns = Turns()
+        self._is_told_of = is_told_of(runnable, settings.stream_log_names)
+        self.has_callback_events = bool(settings.notes and settings.notes.has_callback_events)
+        self._answers: Mapping[str, Callable[[Asked], Awaitable[Response]]] = {
+            "invoke": self._invoke,
+            "batch": self._batch,
+            "stream": self._stream,
+            "stream_log": self._told,
+            "stream_events": self._told,
+            "input_schema": self._described,
+            "output_schema": self._described,
+            "config_schema": self._described,
+            "extensions": self._extended,
+        }
 
-    async def invoke(
-        self,
-        request: Request,
-        *,
-        config_hash: str = "",
-        server_config: Mapping[str, Any] | None = None,
-    ) -> Response:
-        """Run once and answer with the output."""
-        asked = Asked(request, "invoke", config_hash, server_config)
-        return await answered(request, partial(self._invoke, asked))
+    async def answer(self, asked: Asked) -> Response:
+        """Return the answer to a request to the endpoint that `asked` names."""
+        return await answered(asked.request, partial(self._answers[asked.endpoint], asked))
 
-    async def batch(
-        self,
-        request: Request,
-        *,
-        config_hash: str = "",
-        server_config: Mapping[str, Any] | None = None,
-    ) -> Response:
-        """Run once for each input and answer with all outputs, in their order."""
-        asked = Asked(request, "batch", config_hash, server_config)
-        return await answered(request, partial(self._batch, asked))
+    def schema(self, part: str, asked: Asked | None = None) -> type[BaseModel]:
+        """Return what the `part` of a run may be: its "config", its "input" or its "output".
 
-    async def stream(
-        self,
-        request: Request,
-        *,
-        config_hash: str = "",
-        server_config: Mapping[str, Any] | None = None,
-    ) -> Response:
-        """Run once and answer with the chunks while they come."""
-        asked = Asked(request, "stream", config_hash, server_config)
-        return await answered(request, partial(self._stream, asked))
-
-    async def input_schema(
-        self,
-        request: Request,
-        *,
-        config_hash: str = "",
-        server_config: Mapping[str, Any] | None = None,
-    ) -> Response:
-        """Describe the input."""
-        asked = Asked(request, "input_schema", config_hash, server_config)
-        return await answered(request, partial(self._described, asked, self._inputs))
-
-    async def output_schema(
-        self,
-        request: Request,
-        *,
-        config_hash: str = "",
-        server_config: Mapping[str, Any] | None = None,
-    ) -> Response:
-        """Describe the output."""
-        asked = Asked(request, "output_schema", config_hash, server_config)
-        return await answered(request, partial(self._described, asked, self._outputs))
-
-    async def config_schema(
-        self,
-        request: Request,
-        *,
-        config_hash: str = "",
-        server_config: Mapping[str, Any] | None = None,
-    ) -> Response:
-        """Describe the config, as far as a caller may set it."""
-        asked = Asked(request, "config_schema", config_hash, server_config)
-        return await answered(request, partial(self._described, asked, self._configs))
+        Raises: Unprocessable, starlette's HTTPException; both for the config in `asked`'s path.
+        """
+        config: RunnableConfig = self._configs.described(asked) if asked else {}
+        parts: Mapping[str, InputReader | OutputWriter | RunConfigs]
+        parts = {"config": self._configs, "input": self._inputs, "output": self._outputs}
+        return parts[part].schema_for(config)
 
     async def _invoke(self, asked: Asked) -> Response:
         request = asked.request
+        dialect = self._dialects.of(request)
         outer = outer_request_of(request.scope["headers"])
         body = parse_invoke(await self._body(request, outer))
         config = await self._configs.one(asked, body.config)
-        value = self._inputs.read(body.input, config)
+        value = dialect.read(body.input, config)
+        runnable = dialect.bound(body.kwargs)
+        notes = Notes.of(self._settings.notes, [config], self._settings.serializer)
         async with Stay(request.receive, outer) as stay:
-            output = await self._runnable.ainvoke(value, config)
+            output = await runnable.ainvoke(value, notes.configs[0] if notes else config)
         if stay.has_left:
             return Response()
-        return json_response(invoke_answer(self._outputs.write(output), str(config["run_id"])))
+        told = await notes.told() if notes else None
+        answer = invoke_answer(dialect.write(output), str(config["run_id"]), told)
+        return json_response(answer, headers=dialect.headers)
 
     async def _batch(self, asked: Asked) -> Response:
         request = asked.request
+        dialect = self._dialects.of(request)
         outer = outer_request_of(request.scope["headers"])
         body = parse_batch(await self._body(request, outer))
         if len(body.inputs) > self._settings.max_inputs:
@@ -161,36 +137,66 @@ class Endpoint:
             raise Unprocessable(message)
         configs = await self._configs.many(asked, body.config, len(body.inputs))
         values = [
-            self._inputs.read(value, config, "inputs", n)
+            dialect.read(value, config, "inputs", n)
             for n, (value, config) in enumerate(zip(body.inputs, configs, strict=True))
         ]
+        runnable = dialect.bound(body.kwargs)
+        run_ids = [str(config["run_id"]) for config in configs]
+        notes = Notes.of(self._settings.notes, configs, self._settings.serializer)
+        if notes:
+            configs = notes.configs
         async with Stay(request.receive, outer) as stay:
             # With exceptions among the outputs: LangChain leaves the others running when one is
             # raised, and nothing is to run on after the answer.
-            outputs = await self._runnable.abatch(values, configs, return_exceptions=True)
+            outputs = await runnable.abatch(values, configs, return_exceptions=True)
         if stay.has_left:
             return Response()
         for output in outputs:
             if isinstance(output, Exception):
                 raise output
-        run_ids = [str(config["run_id"]) for config in configs]
-        return json_response(
-            batch_answer([self._outputs.write(output) for output in outputs], run_ids)
-        )
+        told = await notes.told() if notes else None
+        answer = batch_answer([dialect.write(output) for output in outputs], run_ids, told)
+        return json_response(answer, headers=dialect.headers)
 
     async def _stream(self, asked: Asked) -> Response:
         await self._turns.take()
         request = asked.request
+        dialect = self._dialects.of(request)
         outer = outer_request_of(request.scope["headers"])
         body = parse_invoke(await self._body(request, outer))
         config = await self._configs.one(asked, body.config)
-        value = self._inputs.read(body.input, config)
+        value = dialect.read(body.input, config)
+        head = metachunk_frame(str(config["run_id"]))
+        late = late_head(self._settings.notes, config, head)
         stream = ChunkStream(
-            chunks=self._runnable.astream(value, config),
-            head=metachunk_frame(str(config["run_id"])),
-            write=self._outputs.chunk,
+            chunks=dialect.bound(body.kwargs).astream(value, config),
+            head=b"" if late else head,
+            write=dialect.chunk,
             ping_s=self._settings.ping_s,
+            headers=dialect.headers,
+            late=late,
         )
+        return StreamAnswer(stream, outer)
+
+    async def _told(self, asked: Asked) -> Response:
+        await self._turns.take()
+        request = asked.request
+        dialect = self._dialects.of(request)
+        outer = outer_request_of(request.scope["headers"])
+        raw = await self._body(request, outer)
+        body = parse_invoke(raw)
+        config = await self._configs.one(asked, body.config)
+        value = dialect.read(body.input, config)
+        run = (dialect.bound(body.kwargs), value, config, parse_event_filter(raw))
+        if not self._is_told_of:
+            told = nothing()
+        elif asked.endpoint == "stream_log":
+            told = run_log(*run)
+        else:
+            told = event_stream(*run, self._settings.astream_events_version)
+        late = late_head(self._settings.notes, config)
+        ping_s = self._settings.ping_s
+        stream = ChunkStream(told, b"", dialect.chunk, ping_s, dialect.headers, late)
         return StreamAnswer(stream, outer)
 
     async def _body(self, request: Request, outer: OuterRequest) -> bytes:
@@ -202,10 +208,14 @@ class Endpoint:
             timeout_s=timeout_s if remaining_s is None else min(timeout_s, remaining_s),
         )
 
-    async def _described(
-        self, asked: Asked, part: InputReader | OutputWriter | RunConfigs
-    ) -> Response:
-        return json_response(_schema_json(part.schema_for(self._configs.described(asked))))
+    async def _described(self, asked: Asked) -> Response:
+        return json_response(
+            _schema_json(self.schema(asked.endpoint.removesuffix("_schema"), asked))
+        )
+
+    async def _extended(self, _asked: Asked) -> Response:
+        """Say what a client with extensions may ask for."""
+        return json_response(self._dialects.described())
 
 
 def _schema_json(schema: type[BaseModel]) -> bytes:

@@ -15,6 +15,7 @@ from langchain_core.messages import convert_to_messages
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel, RootModel, ValidationError
 
+from locktender.app.graph_state import input_schema_of, part_schema_of
 from locktender.app.user_type import CustomUserType
 from locktender.wire.langserve import Unprocessable, error_details
 
@@ -34,14 +35,16 @@ class InputReader:
     @cached_property
     def schema(self) -> type[BaseModel]:
         """What an input may be, for the runnable as it was configured by its author."""
-        return cast("type[BaseModel]", self._runnable.get_input_schema())
+        return input_schema_of(self._runnable)
 
     def read(self, value: Any, config: RunnableConfig, *at: str | int) -> Any:
         """Return the input that `value` stands for; `at` is its place in the body.
 
         Raises: Unprocessable.
         """
-        schema = self.schema_for(config)
+        schema = self._part_schema
+        if schema is None or not isinstance(value, dict):
+            schema = self.schema_for(config)
         try:
             return _unpacked(schema.model_validate(value))
         except Exception as error:  # noqa: BLE001 - validators of users raise what they like
@@ -53,6 +56,10 @@ class InputReader:
         if self._is_configurable and config.get("configurable"):
             return cast("type[BaseModel]", self._runnable.get_input_schema(config))
         return self.schema
+
+    @cached_property
+    def _part_schema(self) -> type[BaseModel] | None:
+        return part_schema_of(self._runnable)  # a graph takes less than all of its input
 
     @cached_property
     def _is_configurable(self) -> bool:
@@ -82,6 +89,8 @@ def _with_messages(value: Any, max_depth: int = _MAX_DEPTH) -> Any:
     """Return `value` with every short form of a message in it spelt out."""
     if not max_depth:
         return value
+    if isinstance(value, tuple):  # as an extended body may hold
+        return (_message(value) if _is_pair(value) else None) or value
     if isinstance(value, list):
         message = _message(tuple(value)) if _is_pair(value) else None
         return message or [_with_messages(item, max_depth - 1) for item in value]
@@ -91,7 +100,7 @@ def _with_messages(value: Any, max_depth: int = _MAX_DEPTH) -> Any:
     return value
 
 
-def _is_pair(value: list[Any]) -> bool:
+def _is_pair(value: list[Any] | tuple[Any, ...]) -> bool:
     return [type(item) for item in value] == [str, str]
 
 

@@ -8,12 +8,13 @@ stream are sent as they are, as in LangServe.
 
 from functools import cached_property
 from types import UnionType
-from typing import Annotated, Any, Union, cast, get_args, get_origin  # noqa: TID251 - asked for, not used
+from typing import Annotated, Any, Union, get_args, get_origin  # noqa: TID251 - asked for, not used
 
 import orjson
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel
 
+from locktender.app.graph_state import output_schema_of
 from locktender.app.serialization import Serializer
 
 __all__ = ["OutputWriter"]
@@ -43,13 +44,13 @@ class OutputWriter:
 
     @cached_property
     def schema(self) -> type[BaseModel]:
-        return cast("type[BaseModel]", self._runnable.get_output_schema())
+        return output_schema_of(self._runnable)
 
     def schema_for(self, config: RunnableConfig) -> type[BaseModel]:
         """Return what an output is said to be under `config`."""
         if not config.get("configurable"):
             return self.schema
-        return cast("type[BaseModel]", self._runnable.get_output_schema(config))
+        return output_schema_of(self._runnable, config)
 
     @cached_property
     def _needs_no_reading(self) -> frozenset[Any] | None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from locktender.app.config_hash import parse_config_hash
+from locktender.app.graph import config_schema_of, needs_thread
 from locktender.wire.langserve import Unprocessable, error_details
 
 __all__ = ["Asked", "PerRequestConfigModifier", "RunConfigs"]
@@ -58,11 +59,12 @@ class RunConfigs:
         self._run_name = run_name
         self._config_keys = frozenset(config_keys)
         self._modifier = modifier
+        self._needs_thread = "configurable" in config_keys and needs_thread(runnable)
 
     @cached_property
     def schema(self) -> type[BaseModel]:
         """What a caller's config may hold.  Made once: that takes longer than most requests."""
-        return self._runnable.config_schema(include=sorted(self._config_keys))
+        return config_schema_of(self._runnable, self._config_keys)
 
     def schema_for(self, _config: RunnableConfig) -> type[BaseModel]:
         """Return what a caller's config may hold, which no config changes."""
@@ -136,6 +138,8 @@ class RunConfigs:
         }
 
     def _fixed(self, config: Mapping[str, Any], asked: Asked) -> RunnableConfig:
+        if self._needs_thread:
+            _check_thread(config.get("configurable") or {})
         metadata = {
             **(config.get("metadata") or {}),
             "__useragent": asked.request.headers.get("user-agent"),
@@ -151,6 +155,12 @@ class RunConfigs:
         if self._run_name:
             fixed["run_name"] = self._run_name
         return cast("RunnableConfig", fixed)
+
+
+def _check_thread(configurable: Mapping[str, Any]) -> None:
+    if configurable.get("thread_id") is None:
+        at, message = ["configurable", "thread_id"], "Field required: the state is kept by thread"
+        raise Unprocessable([{"type": "missing", "loc": at, "msg": message, "input": configurable}])
 
 
 def _uuid(value: object) -> uuid.UUID:

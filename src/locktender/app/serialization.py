@@ -37,7 +37,7 @@ from langchain_core.prompt_values import (
 )
 from pydantic import BaseModel, ValidationError
 
-__all__ = ["Serializer", "WellKnownSerializer"]
+__all__ = ["Serializer", "WellKnownSerializer", "default"]
 
 _WELL_KNOWN: Mapping[str, type[BaseModel]] = {
     "human": HumanMessage,
@@ -90,7 +90,7 @@ class WellKnownSerializer(Serializer):
 
     def dumps(self, obj: Any) -> bytes:
         """Return `obj` as compact JSON.  Raises: TypeError."""
-        return orjson.dumps(obj, default=_plain)
+        return orjson.dumps(obj, default=default)
 
     def loadd(self, obj: Any) -> Any:
         """Return `obj` with every value of a well known type made an object, inside first."""
@@ -109,7 +109,13 @@ class WellKnownSerializer(Serializer):
             return fields  # somebody else's dict, that has a `type` of its own
 
 
-def _plain(value: object) -> object:
+def default(value: object) -> object:
+    """Return what stands for a value that JSON does not know.  Raises: TypeError.
+
+    It is looked up at each call: apps that came from LangServe replace it (`locktender.compat`).
+    """
+    if (type(value).__module__, type(value).__name__) == ("langgraph.types", "Send"):
+        return {"node": value.node, "arg": value.arg}  # type: ignore[attr-defined] # it is one
     if not isinstance(value, BaseModel):
         message = f"A value of type {type(value).__name__} cannot be sent as JSON."
         raise TypeError(message)

@@ -12,9 +12,10 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, cast
+from types import TracebackType
+from typing import Any, Self, cast
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -25,7 +26,7 @@ from locktender.wire.langserve import END_FRAME, chunk_frame, error_frame
 from locktender.wire.problem import Problem, find_ours, langserve_problem
 from locktender.wire.sse import encode_comment
 
-__all__ = ["ChunkStream", "StreamAnswer"]
+__all__ = ["ChunkStream", "LateFrame", "StreamAnswer"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,20 @@ class ChunkStream:
     head: bytes  # goes out with the first chunk
     write: Callable[[Any], bytes]
     ping_s: float  # of silence, after which a comment says that the stream is alive
+    headers: Mapping[str, str] = field(default_factory=dict)  # beside those of every stream
+    late: "LateFrame | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class LateFrame:
+    """A frame that a stream has beside its chunks, which do not wait for it.
+
+    It goes out with the first chunk if it is there by then, or else as soon as it is, and before
+    the end.  A stream that ends without a chunk does not have it.
+    """
+
+    frame: asyncio.Task[bytes]  # which does not fail
+    otherwise: bytes  # what is sent instead when the stream fails before
 
 
 class StreamAnswer(Response):
@@ -57,16 +72,23 @@ class StreamAnswer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
         """Run and send, until the last chunk or until the caller has left."""
-        async with contextlib.aclosing(_Wire(send, self._stream.ping_s)) as wire:
+        late = self._stream.late
+        async with contextlib.aclosing(_Wire(send, self._stream)) as wire:
             try:
                 async with Stay(receive, self._outer):
                     # A task of its own: each chunk wakes it up, and would otherwise come through
                     # all the frames of the server and its middleware.
-                    await asyncio.create_task(self._send_all(wire))
+                    await asyncio.create_task(
+                        self._send_all(wire) if late is None else self._send_beside(wire, late)
+                    )
             except Exception as error:  # noqa: BLE001 - the boundary: every fault is answered
                 await _tell(wire, error, self._outer)
 
-    async def _send_all(self, wire: "_Wire") -> None:
+    async def _send_beside(self, wire: "_Wire", late: LateFrame) -> None:
+        async with _LateWire(wire, late) as late_wire:
+            await self._send_all(late_wire)
+
+    async def _send_all(self, wire: "_Wire | _LateWire") -> None:
         stream = self._stream
         write, head = stream.write, stream.head
         # LangChain says AsyncIterator and gives generators, which are to be closed in time.
@@ -87,16 +109,17 @@ class StreamAnswer(Response):
 class _Wire:
     """The connection: knows whether the status line is out, and breaks long silences."""
 
-    def __init__(self, send: Send, ping_s: float) -> None:
+    def __init__(self, send: Send, stream: ChunkStream) -> None:
         self.has_begun = False
         self._send = send
-        self._ping_s = ping_s
+        self._ping_s = stream.ping_s
+        self._headers = {**_HEADERS, **stream.headers} if stream.headers else _HEADERS
         self._loop = asyncio.get_running_loop()
         self._is_sending = False
         self._sent_at = self._loop.time()
         self._ping: asyncio.Task[None] | None = None
         # A timer and not a task: nearly every stream ends before its first ping is due.
-        self._timer = self._loop.call_later(ping_s, self._tick)
+        self._timer = self._loop.call_later(self._ping_s, self._tick)
 
     async def send(self, frame: bytes) -> None:
         """Send a part of the stream, which begins with the first."""
@@ -104,7 +127,7 @@ class _Wire:
             await self._ping
         self._is_sending = True
         if not self.has_begun:
-            await self._begin(200, _HEADERS)
+            await self._begin(200, self._headers)
         await self._send({"type": "http.response.body", "body": frame, "more_body": True})
         self._sent_at = self._loop.time()
         self._is_sending = False
@@ -115,7 +138,7 @@ class _Wire:
             await self._ping
         self._timer.cancel()
         if not self.has_begun:
-            await self._begin(200, _HEADERS)
+            await self._begin(200, self._headers)
         await self._send({"type": "http.response.body", "body": frame})
 
     async def refuse(self, problem: Problem) -> None:
@@ -147,12 +170,63 @@ class _Wire:
 
     async def _send_ping(self) -> None:
         if not self.has_begun:
-            await self._begin(200, _HEADERS)
+            await self._begin(200, self._headers)
         now = datetime.now(UTC).replace(tzinfo=None)
         body = encode_comment(f"ping - {now}", line_end="\r\n")
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
         self._sent_at = self._loop.time()
         self._ping = None
+
+
+class _LateWire:
+    """A connection on which a late frame goes out beside the chunks."""
+
+    def __init__(self, wire: _Wire, late: LateFrame) -> None:
+        self._wire = wire
+        self._late = late
+        self._turn = asyncio.Lock()
+        self._sender: asyncio.Task[None] | None = None
+        self._is_sent = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception) and self._sender is not None:
+            async with self._turn:
+                if not self._is_sent:
+                    self._is_sent = True
+                    await self._wire.send(self._late.otherwise)
+        if self._sender is not None:
+            self._sender.cancel()
+        self._late.frame.cancel()
+
+    async def send(self, frame: bytes) -> None:
+        """Send a chunk, with the late frame before it if that is there."""
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send_late())
+            if self._late.frame.done():
+                await self._sender
+        async with self._turn:
+            await self._wire.send(frame)
+
+    async def end(self, frame: bytes) -> None:
+        """Send the end, when the late frame is out."""
+        if self._sender is not None:
+            await self._sender
+        await self._wire.end(frame)
+
+    async def _send_late(self) -> None:
+        frame = await self._late.frame
+        async with self._turn:
+            if not self._is_sent:
+                self._is_sent = True
+                await self._wire.send(frame)
 
 
 async def _tell(wire: _Wire, error: Exception, outer: OuterRequest) -> None:

@@ -13,10 +13,13 @@ from locktender.adopt.doctor import Diagnosis, examine
 from locktender.adopt.heavy import pipeline_of
 from locktender.adopt.swap import plain_class
 from locktender.adopt.text_batch import why_no_batch
-from locktender.app.routes import endpoint_of
+from locktender.app.routes import HASH_PARAMETER, endpoint_of, is_description, routes_of
 from locktender.deploy.target import load_app
 
 __all__ = ["examine_app", "examine_target"]
+
+# An endpoint of FastAPI's own, as that of `/docs` is, holds the whole app.
+_OF_THE_FRAMEWORK = {"fastapi", "starlette"}
 
 
 def examine_target(target: str) -> Diagnosis:
@@ -51,23 +54,28 @@ def _why_no_batch(model: object) -> str | None:
 
 
 def _roots(routes: Iterable[Any], prefix: str) -> Iterator[tuple[str, object]]:
-    for route in routes:
-        path = prefix + (getattr(route, "path", None) or "")
-        router = getattr(route, "original_router", None)  # FastAPI keeps what was included apart
-        if router is not None:
-            yield from _roots(router.routes, path + route.include_context.prefix)
+    for path, route in routes_of(routes, prefix):
         yield from _roots(getattr(route, "routes", None) or (), path)
-        ours = endpoint_of(route)
-        if ours is not None:
-            yield path.rpartition("/")[0] or "/", ours
+        if is_description(route):
             continue
-        for endpoint in _endpoints(route):
-            if not _is_of_the_framework(endpoint):
-                yield path, endpoint
+        ours = endpoint_of(route)
+        is_ours = ours is not None or _package_of(getattr(route, "endpoint", None)) == "locktender"
+        place = _mount_of(path) if is_ours else path
+        if ours is not None:
+            yield place, ours
+        for endpoint in _endpoints(route, but=route.endpoint if is_ours else None):
+            if _package_of(endpoint) not in _OF_THE_FRAMEWORK:
+                yield place, endpoint
 
 
-def _endpoints(route: Any) -> Iterator[object]:
-    """Yield the function of a route, and those that it depends on."""
+def _mount_of(path: str) -> str:
+    """Return where the runnable is served of which `path` is an endpoint, a twin or the page."""
+    mount = path.removesuffix("/{file_path:path}").rpartition("/")[0]
+    return mount.removesuffix(f"/c/{{{HASH_PARAMETER}}}") or "/"
+
+
+def _endpoints(route: Any, *, but: object) -> Iterator[object]:
+    """Yield the function of a route unless it is `but`, and those that it depends on."""
     dependant = getattr(route, "dependant", None)
     if dependant is None:
         yield getattr(route, "endpoint", None)
@@ -75,11 +83,11 @@ def _endpoints(route: Any) -> Iterator[object]:
     waiting = deque([dependant])
     while waiting:
         each = waiting.popleft()
-        yield each.call
+        if each.call is not but:
+            yield each.call
         waiting.extend(each.dependencies)
 
 
-def _is_of_the_framework(endpoint: object) -> bool:
-    """Whether the endpoint is FastAPI's own, as that of `/docs` is: it holds the whole app."""
+def _package_of(endpoint: object) -> str:
     module = getattr(endpoint, "__module__", None) or ""
-    return module.partition(".")[0] in ("fastapi", "starlette")
+    return module.partition(".")[0]

@@ -8,13 +8,15 @@ Which error becomes which status stands in `wire.problem`.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
 
+from locktender.wire.feedback import FeedbackToken
 from locktender.wire.problem import Problem
 from locktender.wire.sse import encode_event
 
@@ -24,10 +26,12 @@ __all__ = [
     "BatchRequestShallowValidator",
     "InvokeBody",
     "InvokeRequestShallowValidator",
+    "RunNotes",
     "Unprocessable",
     "batch_answer",
     "chunk_frame",
     "error_details",
+    "error_fields",
     "error_frame",
     "invoke_answer",
     "metachunk_frame",
@@ -37,6 +41,7 @@ __all__ = [
 
 _Shallow = TypeVar("_Shallow", bound=BaseModel)
 _NO_CONFIG: Mapping[str, Any] = {}
+_NO_TOKENS = b"[]"
 _LINE_END = "\r\n"
 _FRAME_END = b"\r\n\r\n"
 _DATA = b"event: data\r\ndata: "
@@ -71,6 +76,7 @@ class InvokeBody:
 
     input: Any
     config: Mapping[str, Any]
+    kwargs: Any = None  # of whatever type; LangServe does not look at them
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +85,24 @@ class BatchBody:
 
     inputs: list[Any]
     config: Mapping[str, Any] | list[Mapping[str, Any]]
+    kwargs: Any = None  # as an invoke's
+
+
+@dataclass(frozen=True, slots=True)
+class RunNotes:
+    """What an answer tells of each of its runs beside the output; JSON already."""
+
+    feedback_tokens: Sequence[bytes]
+    callback_events: Sequence[bytes] | None  # None: the route does not tell of them
 
 
 def parse_invoke(body: bytes) -> InvokeBody:
     """Read the body of an invoke or a stream.  Raises: Unprocessable."""
     fields = _parse_json(body)
     if isinstance(fields, dict) and "input" in fields and "config" not in fields:
-        return InvokeBody(fields["input"], _NO_CONFIG)  # most bodies
+        return InvokeBody(fields["input"], _NO_CONFIG, fields.get("kwargs"))  # most bodies
     shallow = _checked(InvokeRequestShallowValidator, fields)
-    return InvokeBody(shallow.input, shallow.config or _NO_CONFIG)
+    return InvokeBody(shallow.input, shallow.config or _NO_CONFIG, fields.get("kwargs"))
 
 
 def parse_batch(body: bytes) -> BatchBody:
@@ -108,7 +123,8 @@ def parse_batch(body: bytes) -> BatchBody:
             ]
         )
     config = shallow.config
-    return BatchBody(shallow.inputs, list(config) if isinstance(config, list) else config)
+    kwargs = fields.get("kwargs")
+    return BatchBody(shallow.inputs, list(config) if isinstance(config, list) else config, kwargs)
 
 
 def error_details(error: ValidationError, *at: str | int) -> list[dict[str, Any]]:
@@ -122,23 +138,37 @@ def error_details(error: ValidationError, *at: str | int) -> list[dict[str, Any]
     return details
 
 
-def invoke_answer(output: bytes, run_id: str) -> bytes:
+def invoke_answer(output: bytes, run_id: str, notes: RunNotes | None = None) -> bytes:
     """Return the body of an invoke's answer."""
-    return b'{"output":%b,"metadata":%b}' % (output, _response_metadata(run_id))
+    if notes is None:
+        return b'{"output":%b,"metadata":%b}' % (output, _response_metadata(run_id))
+    metadata = _response_metadata(run_id, notes.feedback_tokens[0])
+    events = notes.callback_events
+    told = b"" if events is None else b',"callback_events":%b' % events[0]
+    return b'{"output":%b,"metadata":%b%b}' % (output, metadata, told)
 
 
-def batch_answer(outputs: Sequence[bytes], run_ids: Sequence[str]) -> bytes:
+def batch_answer(
+    outputs: Sequence[bytes], run_ids: Sequence[str], notes: RunNotes | None = None
+) -> bytes:
     """Return the body of a batch's answer."""
-    return b'{"output":[%b],"metadata":{"responses":[%b],"run_ids":%b}}' % (
+    tokens = [_NO_TOKENS] * len(run_ids) if notes is None else notes.feedback_tokens
+    events = None if notes is None else notes.callback_events
+    return b'{"output":[%b],"metadata":{"responses":[%b],"run_ids":%b}%b}' % (
         b",".join(outputs),
-        b",".join(_response_metadata(run_id) for run_id in run_ids),
+        b",".join(map(_response_metadata, run_ids, tokens)),
         orjson.dumps(list(run_ids)),
+        b"" if events is None else b',"callback_events":[%b]' % b",".join(events),
     )
 
 
-def metachunk_frame(run_id: str) -> bytes:
+def metachunk_frame(run_id: str, tokens: Sequence[FeedbackToken] | None = None) -> bytes:
     """Return the event that names the run; it goes before the first chunk."""
-    return f'event: metadata\r\ndata: {{"run_id": "{run_id}"}}\r\n\r\n'.encode()
+    if tokens is None:
+        return f'event: metadata\r\ndata: {{"run_id": "{run_id}"}}\r\n\r\n'.encode()
+    fields = {"run_id": run_id, "feedback_tokens": [asdict(token) for token in tokens]}
+    told = json.dumps(fields, default=datetime.isoformat)
+    return encode_event(told, event="metadata", line_end=_LINE_END)
 
 
 def chunk_frame(chunk: bytes) -> bytes:
@@ -150,15 +180,18 @@ def chunk_frame(chunk: bytes) -> bytes:
 
 def error_frame(problem: Problem) -> bytes:
     """Return the event of an error that comes too late to be a status."""
+    return encode_event(json.dumps(error_fields(problem)), event="error", line_end=_LINE_END)
+
+
+def error_fields(problem: Problem) -> dict[str, Any]:
+    """Return what is told of an error within a stream."""
     told = orjson.loads(problem.body)
     fields = {"status_code": problem.status, "message": told["message"]}
-    if "code" in told:
-        fields["code"] = told["code"]
-    return encode_event(json.dumps(fields), event="error", line_end=_LINE_END)
+    return {**fields, "code": told["code"]} if "code" in told else fields
 
 
-def _response_metadata(run_id: str) -> bytes:
-    return b'{"run_id":"%b","feedback_tokens":[]}' % run_id.encode()
+def _response_metadata(run_id: str, tokens: bytes = _NO_TOKENS) -> bytes:
+    return b'{"run_id":"%b","feedback_tokens":%b}' % (run_id.encode(), tokens)
 
 
 def _parse_json(body: bytes) -> Any:

@@ -15,23 +15,14 @@ import orjson
 
 from locktender.core.errors import (
     CapacityError,
-    ContextTooLong,
     DeadlineExceeded,
-    Draining,
-    EngineError,
-    EngineFailed,
     InvalidRequest,
     LocktenderError,
-    NoReplicaReady,
     PeerError,
-    PoisonedRequest,
-    QueueFull,
-    ReplicaLost,
     RequestError,
     RequestTooLarge,
-    UnknownModel,
-    WaitTooLong,
 )
+from locktender.wire.error_code import find_kind
 from locktender.wire.openai_reply import Usage
 
 __all__ = ["Answer", "ChunkReader", "parse_completion", "parse_error"]
@@ -39,15 +30,6 @@ __all__ = ["Answer", "ChunkReader", "parse_completion", "parse_error"]
 _MAX_LINE_BYTES = 4 * 1024 * 1024
 _MAX_SHOWN_CHARACTERS = 500
 _SECONDS = re.compile(r"\d{1,9}")
-_KINDS: Mapping[str, type[LocktenderError]] = {
-    kind.code: kind
-    for kind in (
-        *(InvalidRequest, RequestTooLarge, UnknownModel, ContextTooLong),
-        *(CapacityError, QueueFull, WaitTooLong, NoReplicaReady, Draining),
-        *(DeadlineExceeded, EngineError, EngineFailed, PoisonedRequest, ReplicaLost),
-        *(PeerError, LocktenderError),
-    )
-}
 # For services that are not ours, whose codes we do not know.
 _KINDS_BY_STATUS: Mapping[int, type[LocktenderError]] = {
     400: InvalidRequest,
@@ -168,7 +150,7 @@ def parse_error(status: int, body: bytes, retry_after: str | None = None) -> Loc
     if not isinstance(message, str):
         return PeerError(f"The model service answered {status} and did not say why.")
     message = message[:_MAX_SHOWN_CHARACTERS]
-    kind = _KINDS.get(str(fields.get("code"))) or _KINDS_BY_STATUS.get(status)
+    kind = find_kind(fields.get("code")) or _KINDS_BY_STATUS.get(status)
     if kind is None:
         return PeerError(f"The model service answered {status}: {message}")
     if issubclass(kind, RequestError):

@@ -51,8 +51,8 @@ def test_the_share_of_each_token_is_its_own(options: dict[str, Any], kept: set[i
 
 
 def test_a_flat_choice_looks_beyond_the_first_candidates() -> None:
-    found = drawn([0.0] * 3000, top_p=0.999)
-    assert len(found) > 1500
+    found = drawn([0.0] * 1200, top_p=0.999)
+    assert len(found) > 1000
 
 
 def test_rows_of_one_call_do_not_mix() -> None:

@@ -1,0 +1,90 @@
+"""Keep the asynchronous httpx clients of a `RemoteRunnable`: one for each event loop.
+
+Connections belong to the loop that opened them: over one of a loop that has ended, the next request
+would fail.  So each loop has a client of its own, made like the first, which is the one that users
+see; it is closed when its loop ends, or when nobody holds the `RemoteRunnable` any more.  What is
+sent is not decided here.
+"""
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any
+
+import httpx
+
+__all__ = ["LoopClients"]
+
+_SETTINGS = ("auth", "cookies", "event_hooks", "headers", "params", "timeout")
+
+
+class LoopClients:
+    """The clients that `make` made; `first` is there before any loop runs."""
+
+    def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
+        self.first = make()
+        self._make = make
+        self._is_first_taken = False
+        self._made = weakref.WeakSet([self.first])
+        self._kept: dict[
+            asyncio.AbstractEventLoop, tuple[httpx.AsyncClient, AsyncGenerator[None, None]]
+        ] = {}
+
+    async def find(self, shown: httpx.AsyncClient) -> httpx.AsyncClient:
+        """Return the client for the running loop; `shown`, if a user has put it there."""
+        if shown not in self._made:
+            return shown
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return shown  # trio, which httpx knows as well
+        kept = self._kept.get(loop)
+        if kept is not None and not kept[0].is_closed:
+            return kept[0]
+        for ended in [other for other in self._kept if other.is_closed()]:
+            self._kept.pop(ended, None)
+        client = self._next(shown)
+        keeper = _keep(client)
+        self._kept[loop] = client, keeper
+        await anext(keeper)
+        return client
+
+    def close(self) -> None:
+        """Close what no loop has used.  The others are closed by their loops, once let go."""
+        if not self._is_first_taken:
+            _run_now(self.first.aclose())
+
+    def _next(self, shown: httpx.AsyncClient) -> httpx.AsyncClient:
+        if not self._is_first_taken:
+            self._is_first_taken = True
+            return self.first
+        client = self._make()
+        self._made.add(client)
+        for name in _SETTINGS:  # The user may have changed them since.
+            setattr(client, name, getattr(shown, name))
+        return client
+
+
+async def _keep(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
+    """Close `client` when its loop ends, or when this generator is let go."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(RuntimeError):  # The loop is closed already.
+            await client.aclose()
+
+
+def _run_now(closing: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that waits for nothing, inside a loop as well as outside of one."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(closing)
+        finally:
+            loop.close()
+        return
+    with contextlib.suppress(StopIteration, RuntimeError), contextlib.closing(closing):
+        closing.send(None)

@@ -1,0 +1,67 @@
+"""Every loop has a client that ends with it; one that no loop used is closed when it is let go."""
+
+import asyncio
+import functools
+import gc
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+
+from locktender.app.client_http import LoopClients
+
+make = functools.partial(
+    httpx.AsyncClient, transport=httpx.MockTransport(lambda _: httpx.Response(200))
+)
+
+
+def in_a_loop(call: Callable[[], Awaitable[httpx.AsyncClient]]) -> httpx.AsyncClient:
+    async def go() -> httpx.AsyncClient:
+        return await call()
+
+    return asyncio.run(go())
+
+
+def test_the_first_loop_gets_the_first_client_and_closes_it() -> None:
+    clients = LoopClients(make)
+    assert in_a_loop(lambda: clients.find(clients.first)) is clients.first
+    assert clients.first.is_closed
+
+
+def test_a_second_loop_gets_a_client_of_its_own_with_the_same_settings() -> None:
+    clients = LoopClients(make)
+    first = in_a_loop(lambda: clients.find(clients.first))
+    first.headers["x-mine"] = "1"
+    second = in_a_loop(lambda: clients.find(first))
+    assert second is not first
+    assert second.headers["x-mine"] == "1"
+    third = in_a_loop(lambda: clients.find(second))
+    assert third not in (first, second)
+
+
+async def test_within_a_loop_the_client_stays_the_same() -> None:
+    clients = LoopClients(make)
+    assert await clients.find(clients.first) is await clients.find(clients.first)
+
+
+async def test_a_client_of_the_user_s_is_left_alone() -> None:
+    clients, mine = LoopClients(make), make()
+    assert await clients.find(mine) is mine
+    del clients
+    gc.collect()
+    assert not mine.is_closed
+    await mine.aclose()
+
+
+def test_an_unused_client_is_closed_outside_of_a_loop() -> None:
+    clients = LoopClients(make)
+    clients.close()
+    assert clients.first.is_closed
+    with pytest.raises(RuntimeError):
+        asyncio.get_running_loop()
+
+
+async def test_an_unused_client_is_closed_within_a_loop() -> None:
+    clients = LoopClients(make)
+    clients.close()
+    assert clients.first.is_closed

@@ -1,0 +1,55 @@
+"""Patches are LangChain's class as long as there is one, and add up to the same log."""
+
+from typing import Any
+
+import pytest
+from langchain_core.tracers.log_stream import RunLog, RunLogPatch
+
+from locktender.app.client_log import OwnPatch, find_patch_kind, patch_of, sum_patches
+from locktender.core.errors import PeerError
+
+START = {"op": "replace", "path": "", "value": {"streamed_output": [], "final_output": None}}
+ADDED = [
+    [
+        {"op": "add", "path": "/streamed_output/-", "value": n},
+        {"op": "replace", "path": "/final_output", "value": n},
+    ]
+    for n in range(3)
+]
+
+
+def test_a_patch_is_langchain_s() -> None:
+    assert find_patch_kind() is RunLogPatch
+    assert patch_of({"ops": [START]}, find_patch_kind()) == RunLogPatch(START)
+
+
+def test_without_langchain_s_class_there_is_one_of_ours() -> None:
+    for home in ("no_such_module", "json"):
+        assert find_patch_kind(home) is OwnPatch
+    one, other = OwnPatch(START), OwnPatch(*ADDED[0])
+    assert (one + other).ops == [START, *ADDED[0]]
+    assert sum_patches([one, other]) == one + other != one
+    assert repr(OwnPatch({"op": "x"})) == "RunLogPatch({'op': 'x'})"
+
+
+@pytest.mark.parametrize("event", [1, [], {}, {"ops": 1}, None])
+def test_an_event_without_operations_is_a_breach(event: Any) -> None:
+    with pytest.raises(ValueError, match="operations") as caught:
+        patch_of(event, RunLogPatch)
+    assert isinstance(caught.value, PeerError)
+
+
+def test_the_sum_is_what_langchain_makes_of_the_patches_one_by_one() -> None:
+    patches = [RunLogPatch(START), *(RunLogPatch(*ops) for ops in ADDED)]
+    one_by_one: Any = patches[0]
+    for patch in patches[1:]:
+        one_by_one = one_by_one + patch
+    total = sum_patches(patches)
+    assert isinstance(total, RunLog)
+    assert (total.ops, total.state) == (one_by_one.ops, one_by_one.state)
+    assert total.state == {"streamed_output": [0, 1, 2], "final_output": 2}
+
+
+def test_few_patches_need_no_sum() -> None:
+    assert sum_patches([]) is None
+    assert sum_patches([RunLogPatch(START)]) == RunLogPatch(START)

@@ -1,0 +1,27 @@
+import json
+
+import pytest
+from starlette.exceptions import HTTPException
+
+from locktender.app.config_hash import parse_config_hash
+from locktender.wire.lzstring import compress_to_encoded_uri_component
+
+
+def test_a_config_is_read_from_a_path() -> None:
+    config = {"configurable": {"template": "bye {who}"}, "tags": ["é"]}
+    assert parse_config_hash(compress_to_encoded_uri_component(json.dumps(config))) == config
+
+
+@pytest.mark.parametrize(
+    "text", ["zzzz", *map(compress_to_encoded_uri_component, ("", "[1]", "null", "{", "[" * 2000))]
+)
+def test_what_holds_no_config_is_a_400(text: str) -> None:
+    with pytest.raises(HTTPException) as caught:
+        parse_config_hash(text)
+    assert (caught.value.status_code, caught.value.detail) == (400, "Invalid config hash")
+
+
+def test_a_config_of_more_than_a_megabyte_is_a_400() -> None:
+    text = compress_to_encoded_uri_component(json.dumps({"tags": ["a" * 600_000]}))
+    with pytest.raises(HTTPException):
+        parse_config_hash(text)
