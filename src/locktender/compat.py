@@ -49,8 +49,8 @@ _HOMES: Mapping[str, Mapping[str, str]] = {
     "langserve.pydantic_v1": {"BaseModel": "pydantic:BaseModel", "Field": "pydantic:Field"},
     "langserve.schema": {
         "CustomUserType": "locktender.app.user_type:CustomUserType",
-        "Feedback": "locktender.wire.feedback:Feedback",
-        "FeedbackCreateRequest": "locktender.wire.feedback:FeedbackCreateRequest",
+        "Feedback": "locktender.app.feedback_body:Feedback",
+        "FeedbackCreateRequest": "locktender.app.feedback_body:FeedbackCreateRequest",
     },
     "langserve.serialization": {
         "Serializer": "locktender.app.serialization:Serializer",

@@ -116,8 +116,9 @@ def test_the_command_finds_nothing_in_a_safe_chain(tmp_path: Path) -> None:
     assert ended.stdout == "no hazard found in 1 model object\n"
 
 
-def test_a_target_that_is_not_there_is_one_sentence_and_code_2() -> None:
-    ended = _doctor(f"{CHAINS / 'sequence.py'}:nothing", "--strict")
+def test_a_target_that_is_not_there_is_one_sentence_and_code_2(tmp_path: Path) -> None:
+    (tmp_path / "empty.py").touch()
+    ended = _doctor(f"{tmp_path / 'empty.py'}:nothing", "--strict")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("locktender: There is no 'nothing' in ")
 

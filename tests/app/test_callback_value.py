@@ -55,6 +55,18 @@ def test_a_circle_ends() -> None:
     assert b'"<list>"' in value_json(circle, SERIALIZER)
 
 
+def test_what_is_held_by_many_that_hold_it_is_told_in_time() -> None:
+    parent: dict[str, Any] = {}
+    parent["children"] = [{"parent": parent, "n": n} for n in range(3)]
+    children = [{"parent": "<dict>", "n": n} for n in range(3)]
+    assert told(parent) == {"children": children}
+
+
+def test_what_is_there_twice_is_told_twice() -> None:
+    twice = [2**70]
+    assert told([twice, twice]) == [twice, twice]
+
+
 def test_a_generator_is_not_used_up() -> None:
     generator = iter([1, 2])
     assert told({"rows": generator, "n": 2**70}) == {"rows": "<list_iterator>", "n": 2**70}

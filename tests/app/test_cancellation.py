@@ -147,3 +147,11 @@ async def test_a_block_that_swallows_its_cancellation_is_late_all_the_same() -> 
     with anyio.fail_after(10), pytest.raises(DeadlineExceeded):
         await swallow()
     assert outer.cancel.is_set
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_a_failure_of_the_block() -> None:
+    outer = OuterRequest("o")
+    with pytest.raises(RuntimeError, match="nobody had asked for"):
+        async with Stay(caller(asyncio.Event()), outer):
+            raise asyncio.CancelledError
+    assert outer.cancel.is_set

@@ -24,6 +24,7 @@ from langchain_core.tracers.log_stream import RunLogPatch
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 from starlette.testclient import TestClient
 
+from harness.app_server import Serve
 from locktender import RemoteRunnable, add_routes
 from locktender.app.client import ServerRun
 from locktender.app.serialization import Serializer
@@ -42,6 +43,12 @@ remote.sync_client = httpx.Client(
     base_url=remote.url, transport=httpx.MockTransport(lambda request: answer)
 )
 print(remote.invoke(1))
+"""
+UNTIL_THE_END = """
+import asyncio, sys
+from locktender import RemoteRunnable
+remote = RemoteRunnable(sys.argv[1] + "/it")
+print(remote.invoke(1), asyncio.run(remote.ainvoke(1)))
 """
 
 
@@ -129,6 +136,16 @@ def test_its_clients_are_closed_when_it_is_let_go() -> None:
     del remote
     gc.collect()
     assert [client.is_closed for client in clients] == [True, True]
+
+
+async def test_its_connections_are_closed_at_the_end_of_the_process(serve: Serve) -> None:
+    app = FastAPI()
+    add_routes(app, RunnableLambda(add_one), path="/it")
+    strict = [sys.executable, "-W", "always::ResourceWarning"]
+    with anyio.fail_after(60):
+        address = await serve(app)
+        finished = await anyio.run_process([*strict, "-c", UNTIL_THE_END, address], check=False)
+    assert (finished.stdout, finished.stderr) == (b"2 2\n", b"")
 
 
 async def test_its_clients_are_closed_within_a_loop_too() -> None:
@@ -243,6 +260,20 @@ def test_a_chunk_that_is_no_json_is_a_breach() -> None:
     assert isinstance(caught.value, PeerError)
 
 
+def test_a_value_that_is_nested_too_deeply_is_a_breach() -> None:
+    deep = b"[" * 900 + b"]" * 900
+    body = b"event: data\r\ndata: %b\r\n\r\nevent: end\r\n\r\n" % deep
+    with pytest.raises(ValueError, match="too deeply") as caught:
+        list(remote_at(always(200, content=body, headers=EVENTS)).stream(1))
+    assert isinstance(caught.value, PeerError)
+    answer = b'{"output":%b}' % deep
+    for call in (RemoteRunnable.invoke, RemoteRunnable.batch):
+        with pytest.raises(ValueError, match="too deeply"):
+            call(remote_at(always(200, content=answer)), [1])
+    with pytest.raises(ValueError, match="too deeply"):
+        asyncio.run(remote_at(always(200, content=answer)).ainvoke(1))
+
+
 def test_dicts_in_a_stream_can_be_added() -> None:
     body = b'event: data\r\ndata: {"a":"x"}\r\n\r\nevent: end\r\n\r\n'
     chunks = list(remote_at(always(200, content=body, headers=EVENTS)).stream(1))
@@ -263,6 +294,18 @@ async def test_a_log_is_made_of_langchain_s_patches_and_filters_are_sent() -> No
     [(path, accepted, body)] = asked
     assert (path, accepted) == ("/x/stream_log", "text/event-stream")
     assert (body["include_names"], body["exclude_tags"], body["diff"]) == (["a"], None, True)
+
+
+async def test_what_langchain_s_log_takes_is_no_argument_of_the_runnable() -> None:
+    asked: list[Any] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(json.loads(request.content))
+        return httpx.Response(200, content=b"event: end\r\n\r\n", headers=EVENTS)
+
+    log = remote_at(answer).astream_log(1, diff=False, with_streamed_output_list=False, stop=["x"])
+    assert [patch async for patch in log] == []
+    assert [(body["kwargs"], body["diff"]) for body in asked] == [({"stop": ["x"]}, True)]
 
 
 async def test_the_version_of_events_is_the_server_s(caplog: pytest.LogCaptureFixture) -> None:

@@ -48,6 +48,7 @@ def test_a_refusal_of_ours_is_the_error_that_it_was_there() -> None:
     assert isinstance(error, QueueFull)
     assert isinstance(error, CapacityError)
     assert error.message == "The gate is full."
+    assert type(error).__module__ == QueueFull.__module__  # where it can be imported
     assert error.retry_after_s == 7
     assert error.retryable
     assert error.response.status_code == 503
@@ -69,6 +70,15 @@ def test_a_code_that_is_not_ours_is_no_error_of_ours() -> None:
 
 def test_a_body_that_is_no_text_is_still_told() -> None:
     assert status_error(answered(500, b"\xff\xfe")).response.content == b"\xff\xfe"
+
+
+def test_headers_that_are_not_ascii_are_told_as_they_came() -> None:
+    request = httpx.Request("POST", URL, headers=[(b"User-Agent", "Jürgen".encode())])
+    headers = [(b"X-Town", "Zürich".encode("latin-1")), (b"Content-Encoding", b"identity")]
+    error = status_error(httpx.Response(500, headers=headers, content=b"no", request=request))
+    assert error.response.headers["x-town"] == "Zürich"
+    assert "content-encoding" not in error.response.headers
+    assert error.request.headers["user-agent"] == "Jürgen"
 
 
 def test_a_redirect_is_a_refusal() -> None:
@@ -120,3 +130,10 @@ def test_a_breach_is_ours_and_what_langserve_s_callers_catch(kind: type[Exceptio
     assert isinstance(error, kind)
     assert str(error) == error.message == "A sentence."
     assert error.code == "peer_error"
+
+
+def test_half_a_letter_in_a_message_can_be_printed() -> None:
+    event = '{"status_code": 503, "message": "no \\ud83d", "code": "queue_full"}'
+    error = event_error(answered(200, b"").request, event)
+    assert isinstance(error, QueueFull)
+    assert str(error) == error.message == error.response.text == "no ?"

@@ -1,9 +1,11 @@
 """Every loop has a client that ends with it; one that no loop used is closed when it is let go."""
 
 import asyncio
+import contextlib
 import functools
 import gc
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -65,3 +67,33 @@ async def test_an_unused_client_is_closed_within_a_loop() -> None:
     clients = LoopClients(make)
     clients.close()
     assert clients.first.is_closed
+
+
+class Watched(asyncio.SelectorEventLoop):
+    """A loop that tells, once, of being asked whether it has ended."""
+
+    on_question: Callable[[], None] | None = None
+
+    def is_closed(self) -> bool:
+        tell, self.on_question = self.on_question, None
+        if tell is not None:
+            tell()
+        return super().is_closed()
+
+
+def test_a_loop_may_begin_in_another_thread_while_ended_ones_are_looked_for() -> None:
+    clients = LoopClients(make)
+
+    def find() -> httpx.AsyncClient:
+        return in_a_loop(lambda: clients.find(clients.first))
+
+    def find_in_another_thread() -> None:
+        with ThreadPoolExecutor() as threads:
+            threads.submit(find).result(60)
+
+    with contextlib.closing(Watched()) as first:
+        first.run_until_complete(clients.find(clients.first))
+        first.on_question = find_in_another_thread
+        assert find() is not clients.first
+        assert first.on_question is None
+        first.run_until_complete(first.shutdown_asyncgens())

@@ -128,6 +128,17 @@ def test_an_answer_that_is_no_stream_is_a_breach(kind: bytes) -> None:
     assert isinstance(caught.value, PeerError)
 
 
+def test_a_content_type_may_be_written_in_capitals() -> None:
+    assert both(Body([data("1") + END]), kind=b"Text/Event-Stream") == [1]
+
+
+def test_an_event_that_is_too_large_is_a_breach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("locktender.app.client_stream._MAX_EVENT_BYTES", 40)
+    with pytest.raises(ValueError, match="larger than 40 bytes") as caught:
+        read(Body([data("1"), data("2" * 40)]))
+    assert isinstance(caught.value, PeerError)
+
+
 def test_an_event_of_no_known_type_is_skipped_and_told_of_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

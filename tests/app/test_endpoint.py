@@ -246,6 +246,19 @@ async def test_a_refused_request_keeps_its_status(
         assert (await response.json())["code"] == error.code
 
 
+@pytest.mark.parametrize("endpoint", [*ENDPOINTS, "stream_log"])
+async def test_a_run_that_gives_up_as_if_it_was_cancelled_has_failed(
+    endpoint: str, serve: Serve, client: aiohttp.ClientSession
+) -> None:
+    async def give_up(_: int) -> int:
+        raise asyncio.CancelledError
+
+    url = await serve(app_of(RunnableLambda(give_up)))
+    async with client.post(f"{url}/run/{endpoint}", json=body_of(endpoint, 1)) as response:
+        body = await response.text()
+    assert '"message":"Internal Server Error"' in body.replace(": ", ":")
+
+
 async def test_a_refusal_after_the_first_chunk_is_an_event_with_its_code(
     serve: Serve, client: aiohttp.ClientSession
 ) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.prompts import PromptTemplate
-from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda
+from langchain_core.runnables import ConfigurableField, Runnable, RunnableConfig, RunnableLambda
 from pydantic import BaseModel, field_validator
 
 from locktender.app.input import InputReader
@@ -92,3 +92,12 @@ def test_the_schema_is_made_once() -> None:
     inputs = reader(int)
     inputs.read(1, {})
     assert inputs.schema is inputs.schema
+
+
+def test_a_config_that_breaks_the_runnable_is_refused_without_its_fields() -> None:
+    prompt = PromptTemplate.from_template("{key} {name}", partial_variables={"key": "secret"})
+    configurable = prompt.configurable_fields(template=ConfigurableField(id="template"))
+    config: RunnableConfig = {"configurable": {"template": "{name"}}
+    with pytest.raises(Unprocessable, match="before end of string") as caught:
+        InputReader(configurable).read({"name": "x"}, config)
+    assert "secret" not in str(caught.value.detail)

@@ -2,11 +2,13 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.prompts import PromptTemplate
+from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda
 from pydantic import BaseModel
 
 from locktender.app.output import OutputWriter
 from locktender.app.serialization import WellKnownSerializer
+from locktender.wire.langserve import Unprocessable
 
 
 class Answer(BaseModel):
@@ -55,6 +57,15 @@ def test_the_schema_may_take_nothing_away(output_type: Any, output: Any, written
 def test_a_message_keeps_its_calls_whatever_the_schema_knows_of_them() -> None:
     message = AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "c1"}])
     assert b'"id":"c1"' in write(list[BaseMessage], [message])
+
+
+def test_a_config_that_breaks_the_runnable_is_refused_without_its_fields() -> None:
+    prompt = PromptTemplate.from_template("{key} {name}", partial_variables={"key": "secret"})
+    configurable = prompt.configurable_fields(template=ConfigurableField(id="template"))
+    writer = OutputWriter(configurable, WellKnownSerializer())
+    with pytest.raises(Unprocessable, match="before end of string") as caught:
+        writer.schema_for({"configurable": {"template": "{name"}})
+    assert "secret" not in str(caught.value.detail)
 
 
 def test_what_cannot_be_written_raises() -> None:

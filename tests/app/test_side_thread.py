@@ -53,3 +53,15 @@ async def test_a_caller_that_is_cancelled_does_not_wait() -> None:
         await threads.call(may_end.wait)
     assert scope.cancelled_caught
     may_end.set()
+
+
+async def test_a_thread_that_cannot_be_had_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads = SideThreads("nobody", max_calls=1, timeout_s=20)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="start new thread"):
+            await threads.call(lambda: 1)
+    assert await threads.call(lambda: 1) == 1

@@ -1,6 +1,7 @@
 """One stream, against a connection that the test holds in its hands."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
 
@@ -155,3 +156,24 @@ async def test_a_chunk_waits_for_the_ping_before_it() -> None:
     # The ping and the chunk; further pings may come between, when the machine is slow.
     sent = [body for body in connection.bodies if not body.startswith(b": ping")]
     assert sent == [HEAD + b"event: data\r\ndata: 1\r\n\r\n", b"event: end\r\n\r\n"]
+
+
+async def test_a_deadline_that_passes_behind_a_ping_is_told_after_it() -> None:
+    may_read = asyncio.Event()
+    connection = Connection(may_read=may_read)
+
+    async def one() -> AsyncIterator[int]:
+        await connection.is_waiting.wait()
+        yield 1
+
+    late = OuterRequest("o", deadline_at=time.monotonic() + 0.1)
+    stream = StreamAnswer(ChunkStream(one(), b"", orjson.dumps, 0.001), late)
+    with anyio.fail_after(10):
+        has_expired = asyncio.Event()
+        late.cancel.on_set(has_expired.set)
+        task = asyncio.create_task(stream(SCOPE, connection.receive, connection.send))
+        await has_expired.wait()
+        may_read.set()
+        await task
+    assert b"deadline_exceeded" in connection.bodies[-1]
+    assert connection.messages[-1].get("more_body") is None

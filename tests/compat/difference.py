@@ -102,6 +102,15 @@ def _names_have_no_prefix(_: Sent, theirs: Answer, ours: Answer) -> bool:
     return is_alike and re.sub(rb"\w+Configurable\b", b"Configurable", theirs.body) == ours.body
 
 
+def _a_breaking_config_is_422(sent: Sent, theirs: Answer, ours: Answer) -> bool:
+    if b"{broken" not in (sent.body or b"") or ours.status != 422:
+        return False
+    told = [{**each, "input": None} for each in ours.json["detail"]]
+    if theirs.is_plain_500:
+        return True
+    return [{**each, "input": None} for each in theirs.json["detail"]] == told
+
+
 DIFFERENCES: Mapping[str, Predicate] = {
     "errors are JSON": _errors_are_json,
     "a stream ends cleanly after its error": _a_stream_ends_cleanly,
@@ -111,6 +120,7 @@ DIFFERENCES: Mapping[str, Predicate] = {
     "a null config is no config": _null_config_is_none,
     "short forms of messages are read": _short_messages_are_read,
     "what is no message is 422": _no_message_is_422,
+    "a config that breaks the runnable is 422": _a_breaking_config_is_422,
     "outputs are sent whole": _outputs_are_whole,
     "prompt values have a type": _prompt_values_have_a_type,
     "exponents have no leading zero": _exponents_are_short,

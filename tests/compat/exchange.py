@@ -175,6 +175,7 @@ def _captured() -> Iterator[Sent]:
         yield from _each("/conf", {"name": "x"}, config=wish)
         yield from _each("/conf_no", {"name": "x"}, config=wish)
     yield from _each("/conf", {"who": "x"}, config={"configurable": {"template": "bye {who}"}})
+    yield from _each("/conf", {"name": "x"}, config={"configurable": {"template": "{broken"}})
     yield from _each("/valid", {"n": -1})
     yield from _each("/opt", 1)
     wishes = {"tags": ["a"], "metadata": {"m": 1}, "run_name": "x", "max_concurrency": 2}

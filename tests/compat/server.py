@@ -113,4 +113,6 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) ->
             except httpx.ConnectError:
                 continue
             return
-    raise AssertionError(log.read_text())
+    # Without what is indented: a traceback would show LangServe's source.
+    told = [line for line in log.read_text().splitlines() if not line.startswith(" ")]
+    raise AssertionError("\n".join(told))

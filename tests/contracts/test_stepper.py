@@ -231,9 +231,9 @@ def test_the_default_for_max_tokens_shrinks_to_what_the_context_leaves(stepper: 
 
 
 def test_sixteen_greedy_answers_at_once_are_those_given_alone(stepper: Stepper) -> None:
-    # Long prompts, of which more than one step is made, and short ones.
-    requests = [story(thing) for thing in THINGS[:8]]
-    requests += [request_for(TextInput(f"A {thing} is"), 8) for thing in THINGS[8:]]
+    # Long prompts and short ones: together, more tokens than one step reads.
+    requests = [story(thing) for thing in THINGS[:5]]
+    requests += [request_for(TextInput(f"In the {thing} there was"), 8) for thing in THINGS[5:]]
     expected = [expected_of(stepper, request) for request in requests]
     together = run(stepper, dict(enumerate(requests)))
     assert [merged(together[key]) for key in range(len(THINGS))] == expected

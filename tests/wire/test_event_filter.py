@@ -44,3 +44,17 @@ def test_every_list_that_is_none_is_named_in_the_order_of_the_fields() -> None:
         (["include_types"], "sequence_str"),
         (["exclude_tags"], "is_instance_of"),
     ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"input":"\\ud800","include_names":["a"]}', '{"include_names":["a"]}'.encode("utf-16")],
+)
+def test_a_body_that_python_alone_can_read_is_read(body: bytes) -> None:
+    assert parse_event_filter(body) == EventFilter(include_names=["a"])
+
+
+def test_a_list_without_measure_is_refused() -> None:
+    names = ",".join(f'"{n}"' for n in range(1001)).encode()
+    with pytest.raises(Unprocessable, match="too_long"):
+        parse_event_filter(b'{"exclude_names":[%b]}' % names)

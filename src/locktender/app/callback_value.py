@@ -18,7 +18,7 @@ from locktender.app.serialization import Serializer, default
 
 __all__ = ["value_json"]
 
-_MAX_DEPTH = 100  # a list may hold itself
+_MAX_DEPTH = 100
 
 
 def value_json(value: Any, serializer: Serializer) -> bytes:
@@ -51,21 +51,21 @@ def _stand_in(value: object) -> Any:
     return str(value) if isinstance(value, Decimal) else f"<{type(value).__name__}>"
 
 
-def _spelt_out(value: Any, max_depth: int = _MAX_DEPTH) -> Any:
-    """Return `value` in what Python's own writer knows."""
+def _spelt_out(value: Any, within: tuple[int, ...] = ()) -> Any:
+    """Return `value` in what Python's own writer knows; `within` are the ids of what holds it."""
     if value is None or isinstance(value, str | int):
         return value
-    if not max_depth:
+    if id(value) in within or len(within) == _MAX_DEPTH:
         return f"<{type(value).__name__}>"
+    within = (*within, id(value))
     if isinstance(value, Mapping):
-        items = value.items()
-        return {_key(key): _spelt_out(item, max_depth - 1) for key, item in items}
+        return {_key(key): _spelt_out(item, within) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_spelt_out(item, max_depth - 1) for item in value]
+        return [_spelt_out(item, within) for item in value]
     try:
         return json.loads(orjson.dumps(value))  # figures, dates, ids, members of an enum
     except TypeError:
-        return _spelt_out(_stand_in(value), max_depth - 1)
+        return _spelt_out(_stand_in(value), within)
 
 
 def _key(key: object) -> str:

@@ -31,7 +31,8 @@ class Stay:
     2. When the caller leaves, the block is cancelled and ends in silence; `has_left` is true.
     3. When the deadline passes, the block is cancelled and DeadlineExceeded is raised.
     4. Unless the block ends well and in time, the request's CancelToken is set.
-    5. A cancellation from elsewhere goes through.
+    5. A cancellation from elsewhere goes through; one that the block itself raises, with nobody
+       having cancelled it, is a failure like another, and a RuntimeError.
     """
 
     def __init__(self, receive: Receive, outer: OuterRequest) -> None:
@@ -77,7 +78,13 @@ class Stay:
             return self._conclude(error, is_ours_alone=is_ours_alone)
         if kind is not None:
             self._outer.cancel.set()
+        if isinstance(error, asyncio.CancelledError) and not self._is_cancelled():
+            message = "The run gave up with a cancellation that nobody had asked for."
+            raise RuntimeError(message) from error
         return False
+
+    def _is_cancelled(self) -> bool:
+        return self._task.cancelling() > self._n_cancelled_before
 
     def _conclude(self, error: BaseException | None, *, is_ours_alone: bool) -> bool:
         if isinstance(error, asyncio.CancelledError) and not is_ours_alone:

@@ -33,6 +33,8 @@ __all__ = ["RemoteRunnable", "ServerRun"]
 
 _log = logging.getLogger(__name__)
 
+_UNUSED = {"diff", "with_streamed_output_list"}  # of astream_log, and no arguments of a runnable
+
 _Input = TypeVar("_Input")
 _Output = TypeVar("_Output")
 
@@ -82,9 +84,9 @@ class RemoteRunnable(Runnable[_Input, _Output]):
         self.sync_client = httpx.Client(**make.keywords)
         self._loop_clients = LoopClients(make)
         self.async_client = self._loop_clients.first
-        for close in (self.sync_client.close, self._loop_clients.close):
-            # Not at the end of the process, which closes its sockets itself.
-            weakref.finalize(self, close).atexit = False
+        weakref.finalize(self, self.sync_client.close)
+        # Not at the end of the process: its loops have ended, and each has closed its client.
+        weakref.finalize(self, self._loop_clients.close).atexit = False
 
     def invoke(self, input: _Input, config: RunnableConfig | None = None, **kwargs: Any) -> _Output:  # noqa: A002 - LangChain's name
         """Run on the server.
@@ -184,8 +186,10 @@ class RemoteRunnable(Runnable[_Input, _Output]):
     ) -> AsyncIterator[Any]:
         """Give the log of the server's run as `RunLogPatch`es.
 
-        `include_names`, `exclude_tags` and so on choose of which runs it tells.
+        `include_names`, `exclude_tags` and so on choose of which runs it tells.  LangChain's `diff`
+        and `with_streamed_output_list` change nothing, as at LangServe's.
         """
+        kwargs = {name: value for name, value in kwargs.items() if name not in _UNUSED}
         filters = {"diff": True, **_taken(kwargs)}
         return self._follow(lambda codec: codec.patches, input, config, kwargs, filters)
 

@@ -91,14 +91,14 @@ class Codec:
         answer = self._answer(response, [run])
         for each, told in self._told([answer.callback_events], [run]):
             replay(told, each, self._plain)
-        return self._serializer.loadd(answer.output)
+        return self._objects(answer.output)
 
     async def read_one_async(self, response: Response, run: AsyncCallbackManagerForChainRun) -> Any:
         """Do as `read_one`."""
         answer = self._answer(response, [run])
         for each, told in self._told([answer.callback_events], [run]):
             await replay_async(told, each, self._plain)
-        return self._serializer.loadd(answer.output)
+        return self._objects(answer.output)
 
     def read_many(
         self, response: Response, runs: Sequence[CallbackManagerForChainRun]
@@ -161,7 +161,7 @@ class Codec:
         return [(run, told) for run, told in pairs if told is not None]
 
     def _outputs(self, answer: Answer, n_inputs: int) -> list[Any]:
-        outputs = self._serializer.loadd(answer.output)
+        outputs = self._objects(answer.output)
         if not (isinstance(outputs, list) and len(outputs) == n_inputs):
             message = f"The server's answer does not hold an output for each of {n_inputs} inputs."
             raise broken(message, ValueError)
@@ -172,7 +172,14 @@ class Codec:
         return AddableDict(chunk) if isinstance(chunk, dict) else chunk
 
     def _loaded(self, text: str) -> Any:
-        return self._serializer.loadd(_parsed(text))
+        return self._objects(_parsed(text))
+
+    def _objects(self, value: Any) -> Any:
+        try:
+            return self._serializer.loadd(value)
+        except RecursionError as error:
+            message = "The server sent a value that is nested too deeply."
+            raise broken(message, ValueError) from error
 
 
 def _parsed(text: str) -> Any:

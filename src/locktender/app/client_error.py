@@ -18,12 +18,12 @@ __all__ = ["Response", "broken", "event_error", "status_error"]
 
 # What is safe to be told; every other header may hold a key.
 _TOLD_HEADERS = {
-    *("accept", "accept-encoding", "cache-control", "connection", "content-length"),
-    *("content-type", "host", "user-agent"),
+    *(b"accept", b"accept-encoding", b"cache-control", b"connection", b"content-length"),
+    *(b"content-type", b"host", b"user-agent"),
 }
 _TOLD = ("http_version", "reason_phrase")
 # They tell of the bytes on the wire, and the body is decoded.
-_WIRE_HEADERS = {"content-encoding", "content-length", "transfer-encoding"}
+_WIRE_HEADERS = {b"content-encoding", b"content-length", b"transfer-encoding"}
 
 _Theirs = TypeVar("_Theirs", bound=Exception)
 
@@ -48,9 +48,11 @@ class Response(Protocol):
 def status_error(response: Response) -> httpx.HTTPStatusError:
     """Return the error of an answer that is no success and has been read."""
     said = response.extensions
+    # As bytes, because a header may hold letters that are not ASCII.
+    headers = [pair for pair in response.headers.raw if pair[0].lower() not in _WIRE_HEADERS]
     told = httpx.Response(
         response.status_code,
-        headers=[pair for pair in response.headers.multi_items() if pair[0] not in _WIRE_HEADERS],
+        headers=headers,
         content=response.content,
         request=_told_request(response.request),
         extensions={name: said[name] for name in _TOLD if name in said},
@@ -98,6 +100,7 @@ def _joined(ours: Any, theirs: Any) -> Any:
     """Return a class that is both; it is made as `theirs` is, and shows the same text."""
     fields = {
         "__doc__": ours.__doc__,
+        "__module__": ours.__module__,  # where a user who sees it in a traceback can import it
         "__init__": theirs.__init__,
         "__str__": Exception.__str__,
         "message": property(lambda error: vars(error).get("_sentence") or str(error)),
@@ -106,8 +109,8 @@ def _joined(ours: Any, theirs: Any) -> Any:
 
 
 def _told_request(request: Any) -> httpx.Request:
-    headers = {
-        name: value if name in _TOLD_HEADERS else "<redacted>"
-        for name, value in request.headers.items()
-    }
+    headers = [
+        (name, value if name.lower() in _TOLD_HEADERS else b"<redacted>")
+        for name, value in request.headers.raw
+    ]
     return httpx.Request(request.method, str(request.url), headers=headers, content=request.content)

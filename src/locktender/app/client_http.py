@@ -25,7 +25,7 @@ class LoopClients:
     def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
         self.first = make()
         self._make = make
-        self._is_first_taken = False
+        self._unused = [self.first]
         self._made = weakref.WeakSet([self.first])
         self._kept: dict[
             asyncio.AbstractEventLoop, tuple[httpx.AsyncClient, AsyncGenerator[None, None]]
@@ -42,7 +42,8 @@ class LoopClients:
         kept = self._kept.get(loop)
         if kept is not None and not kept[0].is_closed:
             return kept[0]
-        for ended in [other for other in self._kept if other.is_closed()]:
+        # Loops of other threads come and go meanwhile: what is done to a member is done at once.
+        for ended in [other for other in list(self._kept) if other.is_closed()]:
             self._kept.pop(ended, None)
         client = self._next(shown)
         keeper = _keep(client)
@@ -52,13 +53,12 @@ class LoopClients:
 
     def close(self) -> None:
         """Close what no loop has used.  The others are closed by their loops, once let go."""
-        if not self._is_first_taken:
-            _run_now(self.first.aclose())
+        for client in self._unused:
+            _run_now(client.aclose())
 
     def _next(self, shown: httpx.AsyncClient) -> httpx.AsyncClient:
-        if not self._is_first_taken:
-            self._is_first_taken = True
-            return self.first
+        with contextlib.suppress(IndexError):
+            return self._unused.pop()
         client = self._make()
         self._made.add(client)
         for name in _SETTINGS:  # The user may have changed them since.

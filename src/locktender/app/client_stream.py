@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 
 from locktender.app.client_error import Response, broken, event_error, status_error
-from locktender.wire.sse import SseDecoder
+from locktender.core.errors import PeerError
+from locktender.wire.sse import ServerSentEvent, SseDecoder
 
 __all__ = ["ChunkReader", "read_chunks", "read_chunks_async"]
 
@@ -44,7 +45,7 @@ class ChunkReader:
 
         Raises: httpx.HTTPStatusError for an error event; PeerError; what `read` does.
         """
-        for event in self._decoder.feed(piece):
+        for event in self._events(piece):
             if event.event == "data":
                 yield self._read(event.data)
             elif event.event == "metadata":
@@ -56,6 +57,12 @@ class ChunkReader:
                 return
             else:
                 _tell_of_unknown(event.event)
+
+    def _events(self, piece: bytes) -> list[ServerSentEvent]:
+        try:
+            return self._decoder.feed(piece)
+        except PeerError as error:
+            raise broken(error.message, ValueError) from error
 
 
 def read_chunks(
@@ -97,7 +104,7 @@ async def read_chunks_async(
 
 
 def _check_is_stream(response: Response) -> None:
-    kind = response.headers.get("content-type", "").partition(";")[0].strip()
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "text/event-stream":
         message = f"The server's answer is not a stream of events: its content type is {kind!r}."
         raise broken(message, AssertionError)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, RootModel, ValidationError
 
 from locktender.app.graph_state import input_schema_of, part_schema_of
 from locktender.app.user_type import CustomUserType
-from locktender.wire.langserve import Unprocessable, error_details
+from locktender.wire.langserve import Unprocessable, broken_by_config, error_details
 
 __all__ = ["InputReader"]
 
@@ -51,10 +51,13 @@ class InputReader:
             return _unpacked(_second_reading(schema, value, error, at))
 
     def schema_for(self, config: RunnableConfig) -> type[BaseModel]:
-        """Return what an input may be under `config`."""
+        """Return what an input may be under `config`.  Raises: Unprocessable."""
         # A configurable field, the template of a prompt for one, can change what the input is.
         if self._is_configurable and config.get("configurable"):
-            return cast("type[BaseModel]", self._runnable.get_input_schema(config))
+            try:
+                return cast("type[BaseModel]", self._runnable.get_input_schema(config))
+            except ValidationError as error:
+                raise broken_by_config(error) from error
         return self.schema
 
     @cached_property

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Union, get_args, get_origin  # noqa: TID251 -
 
 import orjson
 from langchain_core.runnables import Runnable, RunnableConfig
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from locktender.app.graph_state import output_schema_of
 from locktender.app.serialization import Serializer
+from locktender.wire.langserve import broken_by_config
 
 __all__ = ["OutputWriter"]
 
@@ -47,10 +48,13 @@ class OutputWriter:
         return output_schema_of(self._runnable)
 
     def schema_for(self, config: RunnableConfig) -> type[BaseModel]:
-        """Return what an output is said to be under `config`."""
+        """Return what an output is said to be under `config`.  Raises: Unprocessable."""
         if not config.get("configurable"):
             return self.schema
-        return output_schema_of(self._runnable, config)
+        try:
+            return output_schema_of(self._runnable, config)
+        except ValidationError as error:
+            raise broken_by_config(error) from error
 
     @cached_property
     def _needs_no_reading(self) -> frozenset[Any] | None:

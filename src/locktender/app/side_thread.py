@@ -59,8 +59,15 @@ class SideThreads:
             with suppress(RuntimeError):  # the loop may be closed by now
                 loop.call_soon_threadsafe(settle, value, error)
 
-        threading.Thread(target=run, daemon=True, name=self._service).start()
+        self._begin(run)
         try:
             return await asyncio.wait_for(result, self._timeout_s)
         except TimeoutError as error:
             raise DeadlineExceeded(f"{self._service} took too long to answer.") from error
+
+    def _begin(self, run: Callable[[], None]) -> None:
+        try:
+            threading.Thread(target=run, daemon=True, name=self._service).start()
+        except RuntimeError:  # the system has no more of them
+            self._room.release()
+            raise

@@ -124,7 +124,7 @@ class _Wire:
     async def send(self, frame: bytes) -> None:
         """Send a part of the stream, which begins with the first."""
         if self._ping is not None:
-            await self._ping
+            await self._ping_sent()
         self._is_sending = True
         if not self.has_begun:
             await self._begin(200, self._headers)
@@ -135,7 +135,7 @@ class _Wire:
     async def end(self, frame: bytes) -> None:
         """Send the last part of the stream."""
         if self._ping is not None:
-            await self._ping
+            await self._ping_sent()
         self._timer.cancel()
         if not self.has_begun:
             await self._begin(200, self._headers)
@@ -158,6 +158,10 @@ class _Wire:
         self.has_begun = True
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
+
+    async def _ping_sent(self) -> None:
+        # A run that is cut off here leaves the ping alone: the end still comes after it.
+        await asyncio.shield(cast("asyncio.Task[None]", self._ping))
 
     def _tick(self) -> None:
         left_s = self._sent_at + self._ping_s - self._loop.time()

@@ -6,24 +6,27 @@ to say, and `app.run_log`'s; LangServe's own words are sent for what is no list 
 """
 
 from collections.abc import Sequence
+from typing import Annotated, TypeAlias
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
+from pydantic import BaseModel, Field, ValidationError
 
-from locktender.wire.langserve import Unprocessable, error_details
+from locktender.wire.langserve import Unprocessable, error_details, parse_json
 
 __all__ = ["EventFilter", "parse_event_filter"]
+
+# Each of a run's steps is looked for in every list, while other callers wait.
+_List: TypeAlias = Annotated[Sequence[str], Field(max_length=1000)] | None
 
 
 class EventFilter(BaseModel):
     """The runs that are told of: None stands for all, or for none to be left out."""
 
-    include_names: Sequence[str] | None = None
-    include_types: Sequence[str] | None = None
-    include_tags: Sequence[str] | None = None
-    exclude_names: Sequence[str] | None = None
-    exclude_types: Sequence[str] | None = None
-    exclude_tags: Sequence[str] | None = None
+    include_names: _List = None
+    include_types: _List = None
+    include_tags: _List = None
+    exclude_names: _List = None
+    exclude_types: _List = None
+    exclude_tags: _List = None
 
     def admits(self, name: str, kind: str, tags: Sequence[str]) -> bool:
         """Whether a run is told of: it is included by one of the lists, and excluded by none."""
@@ -38,7 +41,7 @@ class EventFilter(BaseModel):
 def parse_event_filter(body: bytes) -> EventFilter:
     """Read the lists of a body that is known to be an object.  Raises: Unprocessable."""
     try:
-        return EventFilter.model_validate(from_json(body))
+        return EventFilter.model_validate(parse_json(body))
     except ValidationError as error:
         raise Unprocessable(error_details(error)) from error
 

@@ -29,6 +29,7 @@ __all__ = [
     "RunNotes",
     "Unprocessable",
     "batch_answer",
+    "broken_by_config",
     "chunk_frame",
     "error_details",
     "error_fields",
@@ -37,6 +38,7 @@ __all__ = [
     "metachunk_frame",
     "parse_batch",
     "parse_invoke",
+    "parse_json",
 ]
 
 _Shallow = TypeVar("_Shallow", bound=BaseModel)
@@ -96,9 +98,22 @@ class RunNotes:
     callback_events: Sequence[bytes] | None  # None: the route does not tell of them
 
 
+def parse_json(body: bytes) -> Any:
+    """Read a body, whatever it holds.  Raises: Unprocessable."""
+    try:
+        return from_json(body)
+    except ValueError:
+        pass
+    # What is left is wrong, or it is what Python alone can read: UTF-16, half a surrogate pair.
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Unprocessable(["Invalid JSON body"]) from error
+
+
 def parse_invoke(body: bytes) -> InvokeBody:
     """Read the body of an invoke or a stream.  Raises: Unprocessable."""
-    fields = _parse_json(body)
+    fields = parse_json(body)
     if isinstance(fields, dict) and "input" in fields and "config" not in fields:
         return InvokeBody(fields["input"], _NO_CONFIG, fields.get("kwargs"))  # most bodies
     shallow = _checked(InvokeRequestShallowValidator, fields)
@@ -107,7 +122,7 @@ def parse_invoke(body: bytes) -> InvokeBody:
 
 def parse_batch(body: bytes) -> BatchBody:
     """Read the body of a batch.  Raises: Unprocessable."""
-    fields = _parse_json(body)
+    fields = parse_json(body)
     shallow = _checked(BatchRequestShallowValidator, fields)
     if shallow.config is None:
         raise Unprocessable("Value for 'config' key must be a dict or list if provided")
@@ -136,6 +151,17 @@ def error_details(error: ValidationError, *at: str | int) -> list[dict[str, Any]
             detail["ctx"] = {**detail["ctx"], "error": {}}
         details.append(detail)
     return details
+
+
+def broken_by_config(error: ValidationError) -> Unprocessable:
+    """Return the refusal of a config with which the runnable cannot be made.
+
+    What was validated is not told: it is the runnable's own fields, of which some may be secret.
+    """
+    details = error_details(error)
+    return Unprocessable(
+        [{key: told for key, told in each.items() if key != "input"} for each in details]
+    )
 
 
 def invoke_answer(output: bytes, run_id: str, notes: RunNotes | None = None) -> bytes:
@@ -192,18 +218,6 @@ def error_fields(problem: Problem) -> dict[str, Any]:
 
 def _response_metadata(run_id: str, tokens: bytes = _NO_TOKENS) -> bytes:
     return b'{"run_id":"%b","feedback_tokens":%b}' % (run_id.encode(), tokens)
-
-
-def _parse_json(body: bytes) -> Any:
-    try:
-        return from_json(body)
-    except ValueError:
-        pass
-    # What is left is wrong, or it is what Python alone can read: UTF-16, half a surrogate pair.
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise Unprocessable(["Invalid JSON body"]) from error
 
 
 def _checked(model: type[_Shallow], fields: object) -> _Shallow:

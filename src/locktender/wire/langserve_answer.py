@@ -64,8 +64,8 @@ def parse_error(body: bytes, retry_after: str | None = None) -> LocktenderError 
 def parse_error_event(text: str) -> ErrorEvent:
     """Read the data of an `error` event.  Of one that cannot be read, PeerError is the error."""
     fields = _fields(text)
-    message = fields.get("message")
-    if not isinstance(message, str):
+    message = _message(fields)
+    if message is None:
         sentence = "The server's stream failed, and its error event does not say why."
         return ErrorEvent(_FAILED, text, PeerError(sentence))
     status = fields.get("status_code")
@@ -75,12 +75,18 @@ def parse_error_event(text: str) -> ErrorEvent:
 
 
 def _ours(fields: Mapping[str, Any], retry_after: str | None) -> LocktenderError | None:
-    kind, message = find_kind(fields.get("code")), fields.get("message")
-    if kind is None or not isinstance(message, str):
+    kind, message = find_kind(fields.get("code")), _message(fields)
+    if kind is None or message is None:
         return None
     if issubclass(kind, CapacityError):
         return kind(message, _seconds(retry_after))
     return kind(message)
+
+
+def _message(fields: Mapping[str, Any]) -> str | None:
+    message = fields.get("message")
+    # JSON can say half of a letter, which could be neither printed nor sent on.
+    return message.encode(errors="replace").decode() if isinstance(message, str) else None
 
 
 def _fields(body: bytes | str) -> Mapping[str, Any]:
