@@ -24,6 +24,7 @@ from locktender.deploy.run import AppPlan, run_app, run_models
 from locktender.model.catalogue import find_known
 from locktender.model.engine import reads_gguf
 from locktender.model.settings import ModelSettings
+from locktender.model.source import is_folder
 from locktender.ops.log import JsonLog
 
 __all__ = ["app", "main"]
@@ -65,14 +66,17 @@ def serve_models(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="Models of the file, known models, or GGUF files; none: all of the file.",
+            help="Models of the file, known models, GGUF files or Hugging Face folders.",
         ),
     ] = None,
     *,
     config: Annotated[Path | None, typer.Option(help="Default: ./locktender.toml.")] = None,
     host: Annotated[str | None, typer.Option(help="Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Default: 8001; 0 takes a free one.")] = None,
-    engine: Annotated[str | None, typer.Option(help="openvino or echo.")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="openvino, transformers or echo; default: what reads the model."),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="exact: answers do not depend on neighbours; or fast.")
     ] = None,
@@ -201,9 +205,10 @@ def _chosen(name: str, settings: Settings, flags: Mapping[str, object]) -> Model
     given = {flag: value for flag, value in flags.items() if value is not None}
     if name in settings.models:
         return settings.models[name].model_copy(update=given).settings(name)
-    is_file = Path(name).suffix == ".gguf"
     table = ModelTable(source=name).model_copy(update=given)
-    return table.settings(Path(name).stem if is_file else name)
+    if is_folder(name):
+        return table.settings(Path(name).absolute().name)
+    return table.settings(Path(name).stem if Path(name).suffix == ".gguf" else name)
 
 
 @contextlib.contextmanager

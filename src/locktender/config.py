@@ -20,10 +20,12 @@ from pydantic_settings import (
 from locktender.core.errors import ConfigError
 from locktender.model.service import ServiceSettings
 from locktender.model.settings import GateSettings, ModelSettings, SupervisionSettings
+from locktender.model.source import is_folder
 
 __all__ = ["FILE_NAME", "ModelTable", "Settings", "read_settings"]
 
 FILE_NAME = "locktender.toml"
+_FOLDER_ENGINE = "transformers"  # where the source is a folder and no engine is named
 
 _Slice = TypeVar("_Slice")
 
@@ -58,9 +60,11 @@ class ModelTable(BaseModel):
     def settings(self, name: str) -> ModelSettings:
         """Return the settings of the model `name`.  Raises: ConfigError."""
         options = {**self.options, **({"preset": self.preset} if self.preset else {})}
+        source = self.source or name
+        engine = self.engine or (_FOLDER_ENGINE if is_folder(source) else None)
         return replace(
-            ModelSettings(name, source=self.source or name),
-            **({"engine": self.engine} if self.engine else {}),
+            ModelSettings(name, source=source),
+            **({"engine": engine} if engine else {}),
             options=tuple(sorted(options.items())),
             gate=_slice(GateSettings, self),
             supervision=_slice(SupervisionSettings, self),

@@ -7,7 +7,7 @@ import pytest
 
 from locktender.core.errors import ConfigError
 from locktender.model.catalogue import KNOWN_MODELS
-from locktender.model.source import locate, require_known
+from locktender.model.source import is_folder, locate, locate_folder, require_known
 
 SMOLLM2 = KNOWN_MODELS[0]
 
@@ -62,7 +62,7 @@ def test_a_known_model_that_is_not_there_is_named_with_the_command_that_fetches_
         ("gpt-9", "There is no known model and no file 'gpt-9'"),
         ("absent/a.gguf", "There is no known model and no file 'absent/a.gguf'"),
         ("~nobody-of-that-name/a/b", "There is no known model and no file"),
-        (".", "is a folder, and folders are not supported yet"),
+        (".", "is a folder, which the engine transformers reads"),
         ("org/Model-1.7B", "models of a hub are not supported yet"),
         ("hf:org/Model-1.7B", "models of a hub are not supported yet"),
     ],
@@ -82,6 +82,32 @@ def test_a_file_that_is_no_gguf_is_refused(content: bytes, tmp_path: Path) -> No
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=r"a\.gguf' is not a GGUF file"):
         locate(str(file), tmp_path)
+
+
+def test_a_folder_is_located_wherever_the_engine_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert is_folder("model")
+    assert locate_folder("./model") == tmp_path / "model"
+
+
+@pytest.mark.parametrize("source", ["", "absent", "empty"])
+def test_a_folder_without_a_model_is_refused(source: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"is no folder of a Hugging Face model"):
+        locate_folder(str(tmp_path / source) if source else "")
+
+
+def test_a_known_name_is_no_folder_even_if_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "smollm2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert not is_folder("smollm2")
+    assert is_folder("./smollm2")
 
 
 def test_only_a_known_name_is_required_with_success() -> None:

@@ -10,25 +10,21 @@ import asyncio
 import logging
 import os
 import sys
-import threading
-import time
 import uuid
 import weakref
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Self
 
 from locktender.adopt.factory_stepper import read_error
 from locktender.adopt.job import Job
+from locktender.adopt.wait import aiterate, iterate, reported, scope_of
 from locktender.app.background import background
-from locktender.app.completion import cancelled_with
 from locktender.core.errors import (
     ConfigError,
     EngineFailed,
     EngineStartError,
-    LocktenderError,
     NoReplicaReady,
     RequestTooLarge,
 )
@@ -126,32 +122,19 @@ class Crew:
 
     def iterate(self, call: str, *, is_stream: bool) -> Generator[str, None, None]:
         """Yield the lines of the answer; leaving ends the call."""
-        job, woken = _job(), threading.Event()
-        job.watch(woken.set)
-        with self._under_way(job, call, is_stream=is_stream), _ended_with_caller(job):
-            while not job.has_ended:
-                woken.wait()  # bounded: the gate ends each call at its deadline
-                woken.clear()
-                yield from _lines(job)
-            yield from _lines(job)
-            job.result()
+        job = Job[None](_elsewhere)
+        with self._under_way(job, call, is_stream=is_stream):
+            for piece in iterate(job):
+                yield from _lines(piece)
 
     async def aiterate(self, call: str, *, is_stream: bool) -> AsyncGenerator[str, None]:
         """Yield the lines of the answer; leaving ends the call."""
-        job, news = _job(), asyncio.Event()
-        job.watch(partial(_tell, asyncio.get_running_loop(), news))
-        with (
-            self._under_way(job, call, is_stream=is_stream),
-            cancelled_with(outer_request.get(), asyncio.current_task()),
-        ):
-            while not job.has_ended:
-                await news.wait()
-                news.clear()
-                for line in _lines(job):
-                    yield line
-            for line in _lines(job):
-                yield line
-            job.result()
+        job = Job[None](_elsewhere)
+        with self._under_way(job, call, is_stream=is_stream):
+            async with aclosing(aiterate(job)) as pieces:
+                async for piece in pieces:
+                    for line in _lines(piece):
+                        yield line
 
     @contextmanager
     def _under_way(self, job: Job[None], call: str, *, is_stream: bool) -> Iterator[None]:
@@ -164,7 +147,7 @@ class Crew:
             visit.cancel()  # Nothing happens to one that is over.
 
     async def _see_through(self, job: Job[None], request: GenerationRequest, scope: Scope) -> None:
-        try:
+        with reported(job):
             gate = self._gate_here()
             with _raised_as_theirs(gate):
                 async with gate.dispatcher.open(request, scope) as deltas:
@@ -172,15 +155,6 @@ class Crew:
                         if delta.text:
                             job.put(delta.text)
             job.end(None)
-        except asyncio.CancelledError:
-            job.fail(asyncio.CancelledError())
-            raise
-        except LocktenderError as error:
-            job.fail(error)
-        except Exception as error:  # noqa: BLE001 - the boundary: nobody else would tell who waits
-            failure = EngineFailed("A fault of ours ended the call.")
-            failure.__cause__ = error
-            job.fail(failure)
 
     async def _start(self) -> None:
         gate, settings = self._gate_here(), self.settings
@@ -271,47 +245,16 @@ def _circumstances(name: str, call: str, *, is_stream: bool) -> tuple[Generation
         raise RequestTooLarge(message)
     source = TextInput(call)
     request = GenerationRequest(uuid.uuid4().hex, name, source, max_tokens=1, stream=is_stream)
-    outer = outer_request.get()
-    if outer is None:
-        return request, Scope()
-    return request, Scope(
-        timeout_s=outer.remaining_s(time.monotonic()),
-        outer=outer.id,
-        caller_id=outer.caller_id,
-        tenant=outer.tenant,
-    )
-
-
-def _job() -> Job[None]:
-    return Job(_elsewhere)
+    return request, scope_of(outer_request.get())
 
 
 def _elsewhere(_jobs: Sequence[Job[Any]]) -> None:
     """Do nothing: a process does the work, and the job is the way back."""
 
 
-def _lines(job: Job[None]) -> Iterator[str]:
+def _lines(piece: str) -> Iterator[str]:
     # Pieces are whole lines, one or several of them.
-    for piece in job.take():
-        yield from filter(None, piece.split("\n"))
-
-
-@contextmanager
-def _ended_with_caller(job: Job[None]) -> Iterator[None]:
-    """End `job` when the caller of the outer request goes."""
-    outer = outer_request.get()
-    # The error that passes by `except Exception`, as a cancellation must.
-    forget = outer.cancel.on_set(lambda: job.fail(asyncio.CancelledError())) if outer else None
-    try:
-        yield
-    finally:
-        if forget is not None:
-            forget()
-
-
-def _tell(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
-    with suppress(RuntimeError):  # The loop is closed, and who waited on it is gone.
-        loop.call_soon_threadsafe(news.set)
+    return filter(None, piece.split("\n"))
 
 
 def _note(event: Event, /) -> None:

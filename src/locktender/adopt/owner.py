@@ -9,25 +9,30 @@ call, a chat model's for the pipeline inside, runs at once: it is part of what h
 
 import asyncio
 import threading
-import time
 import uuid
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Self, TypeVar
 
 from locktender.adopt.call import Call
 from locktender.adopt.job import Job
 from locktender.adopt.thread import SoloPool, ThreadReplica
+from locktender.adopt.wait import (
+    aiterate,
+    ended_with_caller,
+    iterate,
+    reported,
+    scope_of,
+    waking,
+)
 from locktender.app.background import background
 from locktender.app.completion import cancelled_with
-from locktender.core.errors import EngineFailed, LocktenderError
 from locktender.core.events import Event, Observer
 from locktender.core.request import GenerationRequest, TextInput
-from locktender.core.scope import OuterRequest, Scope, outer_request
+from locktender.core.scope import OuterRequest, outer_request
 from locktender.model.dispatcher import Dispatcher
 from locktender.model.settings import GateSettings
 
@@ -131,7 +136,7 @@ class Owner:
             for job in jobs:
                 job.watch(woken.set)
                 stack.enter_context(self._waited_for(job))
-                stack.enter_context(_ended_with_caller(job))
+                stack.enter_context(ended_with_caller(job))
             while _are_awaited(jobs):
                 woken.wait()  # bounded: the gate ends each job at its deadline
                 woken.clear()
@@ -139,15 +144,8 @@ class Owner:
 
     def iterate(self, job: Job[Any]) -> Generator[Any, None, None]:
         """Yield the pieces of `job`; when this ends, it has ended."""
-        woken = threading.Event()
-        job.watch(woken.set)
-        with self._waited_for(job), _ended_with_caller(job):
-            while not job.is_over:
-                woken.wait()  # bounded as in `run`
-                woken.clear()
-                yield from job.take()
-            yield from job.take()
-            job.result()
+        with self._waited_for(job):
+            yield from iterate(job)
 
     async def arun(self, jobs: Sequence[Job[_Result]]) -> list[_Result]:
         """Wait for the results of all `jobs`; one that fails ends the others."""
@@ -155,7 +153,7 @@ class Owner:
         with ExitStack() as stack:
             stack.enter_context(cancelled_with(outer_request.get(), asyncio.current_task()))
             for job in jobs:
-                job.watch(partial(_tell, asyncio.get_running_loop(), news))
+                job.watch(waking(news))
                 stack.enter_context(self._waited_for(job))
             while _are_awaited(jobs):
                 await news.wait()
@@ -164,17 +162,10 @@ class Owner:
 
     async def aiterate(self, job: Job[Any]) -> AsyncGenerator[Any, None]:
         """Yield the pieces of `job`; when this ends, it has ended."""
-        news = asyncio.Event()
-        job.watch(partial(_tell, asyncio.get_running_loop(), news))
-        with self._waited_for(job), cancelled_with(outer_request.get(), asyncio.current_task()):
-            while not job.is_over:
-                await news.wait()
-                news.clear()
-                for piece in job.take():
+        with self._waited_for(job):
+            async with aclosing(aiterate(job)) as pieces:
+                async for piece in pieces:
                     yield piece
-            for piece in job.take():
-                yield piece
-            job.result()
 
     @contextmanager
     def _waited_for(self, job: Job[Any]) -> Iterator[None]:
@@ -194,21 +185,10 @@ class Owner:
                 visit.cancel()
 
     async def _see_through(self, job: Job[Any]) -> None:
-        gate, outer = self._gate_here(), outer_request.get()
-        try:
+        with reported(job):
+            gate, outer = self._gate_here(), outer_request.get()
             async with self._place(gate, outer):
                 await self._visit(gate, job, outer)
-        except asyncio.CancelledError:
-            job.fail(asyncio.CancelledError())
-            raise
-        except LocktenderError as error:
-            job.fail(error)  # unless it has ended: then it is only the gate that is told
-        except Exception as error:  # noqa: BLE001 - the boundary: nobody else would tell who waits
-            failure = EngineFailed("A fault of ours ended the call.")
-            failure.__cause__ = error
-            job.fail(failure)
-        finally:
-            job.let_go()
 
     async def _visit(self, gate: _Gate, job: Job[Any], outer: OuterRequest | None) -> None:
         request = GenerationRequest(
@@ -216,7 +196,7 @@ class Owner:
         )
         gate.jobs[request.id] = job
         try:
-            async with gate.dispatcher.open(request, _scope(outer)) as deltas:
+            async with gate.dispatcher.open(request, scope_of(outer)) as deltas:
                 async for _ in deltas:
                     pass
         finally:
@@ -264,40 +244,6 @@ def _results(jobs: Sequence[Job[_Result]]) -> list[_Result]:
         if job.is_over and job.failure:
             job.result()  # raises
     return [job.result() for job in jobs]
-
-
-def _scope(outer: OuterRequest | None) -> Scope:
-    if outer is None:
-        return Scope()
-    return Scope(
-        timeout_s=outer.remaining_s(time.monotonic()),
-        outer=outer.id,
-        caller_id=outer.caller_id,
-        tenant=outer.tenant,
-    )
-
-
-@contextmanager
-def _ended_with_caller(job: Job[Any]) -> Iterator[None]:
-    """End `job` when the caller of the outer request goes."""
-    outer = outer_request.get()
-
-    def end() -> None:
-        # The error that passes by `except Exception`, as a cancellation must.
-        job.fail(asyncio.CancelledError())
-        job.let_go()
-
-    forget = outer.cancel.on_set(end) if outer else None
-    try:
-        yield
-    finally:
-        if forget is not None:
-            forget()
-
-
-def _tell(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
-    with suppress(RuntimeError):  # The loop is closed, and who waited on it is gone.
-        loop.call_soon_threadsafe(news.set)
 
 
 def _ignore(event: Event, /) -> None:

@@ -11,6 +11,7 @@ Above it, `owner` puts it behind a gate; `call` and `job` say what is run.
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from locktender.model.replica import Load
 __all__ = ["JobRun", "SoloPool", "ThreadReplica"]
 
 _AMPLE_TOKENS = 1 << 40  # the object counts its own memory
+_MAX_END_S = 15.0  # for the calls that run when the interpreter ends
 
 
 class JobRun:
@@ -104,10 +106,14 @@ class ThreadReplica:
         self._running: list[_Running] = []
         self._is_full = False  # for the rest of this turn of the loop
         self._changed: Callable[[], None] = lambda: None
-        for n in range(max_calls):
+        self._threads = [
             threading.Thread(
                 target=_live, args=(self._orders, self._loop), name=f"{name} {n}", daemon=True
-            ).start()
+            )
+            for n in range(max_calls)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def name(self) -> str:
@@ -155,9 +161,21 @@ class ThreadReplica:
         self.close()
 
     def close(self) -> None:
-        """End the threads, each after its call.  From any thread."""
-        for _ in range(self._max_calls):
+        """End the threads, each after its call.  From any thread.
+
+        When the interpreter ends, calls end at their next token, and are waited for: a thread that
+        is cut off within native code of the object's takes the whole process with it.
+        """
+        for _ in self._threads:
             self._orders.put(None)
+        if threading.main_thread().is_alive():
+            return
+        for running in tuple(self._running):
+            for job in tuple(running.runs):
+                job.cancel()
+        ends_at = time.monotonic() + _MAX_END_S
+        for thread in self._threads:
+            thread.join(max(0.0, ends_at - time.monotonic()))
 
     def _joined(self, job: Job[Any]) -> JobRun | None:
         for running in self._alike(job):

@@ -14,11 +14,11 @@ from locktender.config import Settings
 from locktender.core.errors import ConfigError
 from locktender.core.events import Observer
 from locktender.model.dispatcher import Dispatcher
-from locktender.model.engine import EngineSpec, reads_gguf
+from locktender.model.engine import EngineSpec, reads_folder, reads_gguf
 from locktender.model.process import ProcessReplica
 from locktender.model.service import ModelService, Served
 from locktender.model.settings import ModelSettings
-from locktender.model.source import locate
+from locktender.model.source import locate, locate_folder
 from locktender.model.supervisor import Supervisor
 
 __all__ = ["LocalModels", "model_layer"]
@@ -80,6 +80,8 @@ def _supervisor(model: ModelSettings, observer: Observer, cache: Path) -> Superv
     source = model.source
     if reads_gguf(model.engine):
         source = str(locate(source, cache))
+    elif reads_folder(model.engine):
+        source = str(locate_folder(source))
     spec = EngineSpec(
         engine=model.engine,
         max_running=model.gate.max_running,

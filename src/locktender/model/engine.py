@@ -25,6 +25,7 @@ __all__ = [
     "Stepper",
     "StepperFactory",
     "load_engine",
+    "reads_folder",
     "reads_gguf",
 ]
 
@@ -36,14 +37,15 @@ class KnownEngine:
     # ``module:attribute`` of its `StepperFactory`; imported only when used, so that no engine's
     # packages are needed to run another.
     factory: str
-    reads_gguf: bool  # whether its source is a GGUF file
+    reads_gguf: bool = False  # whether its source is a GGUF file
+    reads_folder: bool = False  # whether it is a Hugging Face folder
 
 
 ENGINES: Mapping[str, KnownEngine] = {
-    "echo": KnownEngine("locktender.model.engines.echo:EchoStepper", reads_gguf=False),
+    "echo": KnownEngine("locktender.model.engines.echo:EchoStepper"),
     "openvino": KnownEngine("locktender.model.engines.openvino:OpenVinoStepper", reads_gguf=True),
     "transformers": KnownEngine(
-        "locktender.model.engines.transformers:TransformersStepper", reads_gguf=False
+        "locktender.model.engines.transformers:TransformersStepper", reads_folder=True
     ),
 }
 
@@ -111,6 +113,12 @@ def reads_gguf(engine: str) -> bool:
     """Return whether the engine of this name takes the path of a GGUF file as its source."""
     known = ENGINES.get(engine)
     return known is not None and known.reads_gguf
+
+
+def reads_folder(engine: str) -> bool:
+    """Return whether the engine of this name takes a Hugging Face folder as its source."""
+    known = ENGINES.get(engine)
+    return known is not None and known.reads_folder
 
 
 def load_engine(name: str) -> StepperFactory:

@@ -1,8 +1,8 @@
-"""What a user means by a model's `source`: a known name, or the path of a GGUF file.
+"""What a user means by a model's `source`: a known name, a GGUF file, or a Hugging Face folder.
 
 A name is looked up before a path, so that a file that happens to lie in the working directory
-changes nothing; ``./name`` is always a path.  Hubs and folders are told apart, only to be refused
-with a sentence that says what would work.
+changes nothing; ``./name`` is always a path.  Which engine reads a source is told by what it is.
+Hubs are told apart, only to be refused with a sentence that says what would work.
 
 Below it, `weights` keeps and fetches the files of known models.
 """
@@ -15,9 +15,10 @@ from locktender.core.errors import ConfigError
 from locktender.model.catalogue import KNOWN_MODELS, KnownModel, find_known
 from locktender.model.weights import OnProgress, find_cached, ignore_progress, pull
 
-__all__ = ["locate", "require_known"]
+__all__ = ["is_folder", "locate", "locate_folder", "require_known"]
 
 MAGIC = b"GGUF"
+_CONFIG = "config.json"  # in every folder that transformers can load
 
 
 def require_known(name: str) -> KnownModel:
@@ -55,16 +56,38 @@ def locate(
     return path
 
 
-def _locate_file(source: str) -> Path:
+def is_folder(source: str) -> bool:
+    """Return whether `source` is no known name but a folder."""
+    return bool(source) and find_known(source) is None and _path(source).is_dir()
+
+
+def locate_folder(source: str) -> Path:
+    """Return the Hugging Face folder that `source` means.  Raises: ConfigError."""
+    path = _path(source)
+    if not source or not (path / _CONFIG).is_file():
+        message = (
+            f"The source {source!r} is no folder of a Hugging Face model: it has no {_CONFIG}."
+        )
+        raise ConfigError(message)
+    return path
+
+
+def _path(source: str) -> Path:
     path = Path(source)
     with contextlib.suppress(RuntimeError):  # the home of an unknown user: then "~" is a name
         path = path.expanduser()
-    path = path.absolute()  # an engine process may have another working directory
+    return path.absolute()  # an engine process may have another working directory
+
+
+def _locate_file(source: str) -> Path:
+    path = _path(source)
     if path.is_file():
         return _checked_gguf(path)
     works = f"use a known name ({_known_names()}) or the path of a GGUF file"
     if source and path.is_dir():
-        message = f"The source {source!r} is a folder, and folders are not supported yet: {works}."
+        message = (
+            f"The source {source!r} is a folder, which the engine transformers reads: {works}."
+        )
     elif re.fullmatch(r"(hf:)?[\w-][\w.-]*/[\w.-]+", source) and not source.endswith(".gguf"):
         message = (
             f"There is no file {source!r}, and models of a hub are not supported yet: {works}."
