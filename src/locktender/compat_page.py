@@ -29,7 +29,7 @@ async def serve_playground(  # noqa: PLR0913, PLR0917 - LangServe's users pass e
     public_trace_link_enabled: bool,  # noqa: FBT001 - as above
     playground_type: str,
 ) -> Response:
-    """Return the file that `file_path` means, of the page at `base_url`: the page if it is empty."""
+    """Return the file of the page at `base_url` that `file_path` means; if empty, the page."""
     typed = runnable.with_types(input_type=input_schema, output_type=output_schema)
     endpoint = Endpoint(typed, "", EndpointSettings(config_keys))
     page = Playground(endpoint, playground_type)

@@ -210,6 +210,8 @@ def test_tags_metadata_and_further_arguments_arrive() -> None:
         start(B, type="on_retriever_start", query=5),
         start(B, type="on_tool_start", input_str={}),
         start(B, serialized="x"),
+        start(B, kwargs={"name": 5}),
+        start(B, kwargs={"run_type": ["chain"]}),
         {"type": "on_agent_action", "run_id": A, "action": {"tool": 5}},
         5,
         "x",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessageChunk, HumanMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessageChunk
 from langchain_core.runnables.utils import AddableDict
 
 from locktender.app.chunk_sum import sum_chunks
@@ -25,6 +25,10 @@ def test_of_no_chunks_there_is_no_sum() -> None:
 def test_chunks_that_cannot_be_added_have_no_sum() -> None:
     assert sum_chunks([1, "x", 3]) is None
     assert sum_chunks([{"a": 1}, {"b": 2}]) is None
+    assert sum_chunks([AddableDict(a=1), [5]]) is None
+    assert sum_chunks([AIMessage("a"), 3]) is None
+    assert sum_chunks([AddableDict(a=AIMessage("a")), AddableDict(a=3)]) is None
+    assert sum_chunks([10**400, 1.5]) is None
 
 
 @given(st.lists(DICTS, min_size=1))

@@ -1,6 +1,6 @@
 """Patches are LangChain's class as long as there is one, and add up to the same log."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from langchain_core.tracers.log_stream import RunLog, RunLogPatch
@@ -53,3 +53,10 @@ def test_the_sum_is_what_langchain_makes_of_the_patches_one_by_one() -> None:
 def test_few_patches_need_no_sum() -> None:
     assert sum_patches([]) is None
     assert sum_patches([RunLogPatch(START)]) == RunLogPatch(START)
+
+
+def test_patches_that_cannot_be_applied_are_put_together_as_they_are() -> None:
+    nowhere = {"op": "add", "path": "/logs/model/streamed_output/-", "value": 1}
+    for op in (nowhere, {"op": "shake"}, 3):
+        total = sum_patches([RunLogPatch(START), RunLogPatch(cast("Any", op))])
+        assert (type(total), total.ops) == (RunLogPatch, [START, op])

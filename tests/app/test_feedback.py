@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from requests import JSONDecodeError
 from starlette.exceptions import HTTPException
 
 from harness.langsmith_twin import LangSmithTwin
@@ -85,6 +86,19 @@ async def test_what_langsmith_cannot_place_is_the_caller_s_fault(langsmith: Lang
 async def test_what_langsmith_refuses_is_its_word(langsmith: LangSmithTwin, status: int) -> None:
     langsmith.refused = {"/runs": status}
     with pytest.raises(PeerError, match="did not take it"):
+        await desk().share(RUN)
+
+
+@pytest.mark.usefixtures("langsmith")
+async def test_an_answer_of_langsmith_s_that_is_no_json_is_not_the_caller_s_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: UUID) -> str:
+        raise JSONDecodeError("Expecting value", "<html>", 0)
+
+    client = SimpleNamespace(share_run=fail)
+    monkeypatch.setattr(feedback, "ls_client", SimpleNamespace(Client=lambda: client))
+    with pytest.raises(PeerError, match="as it should"):
         await desk().share(RUN)
 
 

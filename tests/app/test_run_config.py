@@ -100,3 +100,10 @@ async def test_a_modifier_has_the_last_word_but_for_name_and_origin() -> None:
         assert config["metadata"]["who"] == "ann"
         assert config["metadata"]["__langserve_endpoint"] != "x"
         assert config["run_name"] == "/run"
+
+
+async def test_tags_without_measure_are_refused_where_tags_may_be_set() -> None:
+    wish = {"tags": [str(n) for n in range(101)]}
+    with pytest.raises(Unprocessable, match="100 tags, not 101"):
+        await RunConfigs(plain, "/run", ["tags"]).one(asked("invoke"), wish)
+    assert not (await RunConfigs(plain, "/run").one(asked("invoke"), wish)).get("tags")

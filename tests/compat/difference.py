@@ -39,7 +39,7 @@ def _bad_batch_input_is_named(sent: Sent, theirs: Answer, ours: Answer) -> bool:
         and ours.status == 422
         and "/batch" in sent.path
         and ours.body != _UNREADABLE
-        and all(error["loc"][0] == "inputs" for error in ours.json["detail"])
+        and all(error["loc"][:1] == ["inputs"] for error in ours.json["detail"])
     )
 
 

@@ -8,6 +8,7 @@ Above it, `callback_replay` decides which events make sense.
 
 import logging
 from collections.abc import Callable, Mapping
+from types import NoneType
 from typing import Any
 
 from langchain_core.agents import AgentAction, AgentFinish
@@ -30,8 +31,8 @@ class ServerSideException(Exception):
     """What failed at the server, as far as it tells."""
 
 
-def _is(kind: type) -> _Check:
-    return lambda value: isinstance(value, kind)
+def _is(*kinds: type) -> _Check:
+    return lambda value: isinstance(value, kinds)
 
 
 def _all(check: _Check) -> _Check:
@@ -45,7 +46,7 @@ _NOT_FOR_KWARGS = frozenset(
 )
 # As they come, and as they are once objects are made of them; what is in neither may be anything.
 _PLAIN: Mapping[str, _Check] = {
-    "serialized": lambda value: value is None or isinstance(value, dict),
+    "serialized": _is(dict, NoneType),
     "input_str": _is(str),
     "query": _is(str),
     "prompts": _all(_is(str)),
@@ -56,6 +57,7 @@ _OBJECTS: Mapping[str, _Check] = {
     "action": _is(AgentAction),
     "finish": _is(AgentFinish),
 }
+_NAMES = ("name", "run_type")  # further arguments, of which tracers build their runs
 
 
 def load_event(
@@ -66,6 +68,8 @@ def load_event(
     try:
         kwargs = {key: serializer.loadd(value) for key, value in event.kwargs.items()}
         payload = [_object(name, value, serializer) for name, value in event.payload.items()]
+        for name in _NAMES:
+            _checked(kwargs.get(name), _is(str, NoneType))
     except Exception:  # noqa: BLE001 - the peer's word, read by a serializer of the user's
         _log.debug("an event of the server's cannot be read", exc_info=True)
         return None
@@ -76,7 +80,7 @@ def load_event(
 
 def _object(name: str, value: Any, serializer: Serializer) -> Any:
     """Return what stands in the payload.  Raises: ValueError, and what the serializer does."""
-    if name in {"serialized", "input_str", "query", "prompts"}:
+    if name in _PLAIN:
         return _checked(value, _PLAIN[name])
     if name == "error":
         return _error(value)

@@ -15,6 +15,9 @@ from langchain_core.runnables.utils import AddableDict
 
 __all__ = ["sum_chunks"]
 
+# LangChain's messages and dicts raise all of these for values that are none of their own.
+_NO_SUM = (TypeError, ValueError, LookupError, ArithmeticError, NotImplementedError)
+
 
 def sum_chunks(chunks: Sequence[Any]) -> Any:
     """Return the sum of `chunks`; None for none, and for such as cannot be added."""
@@ -22,7 +25,7 @@ def sum_chunks(chunks: Sequence[Any]) -> Any:
         return None
     try:
         return _sum(chunks)
-    except (TypeError, ValueError):  # LangChain's own messages raise both
+    except _NO_SUM:
         return None
 
 

@@ -57,7 +57,9 @@ class Codec:
         self.stream_headers = {**STREAM_HEADERS, **agreed}
         self._serializer = serializer
         # What is told beside an output is told as LangServe tells it.
-        self._plain = getattr(serializer, "plain", serializer) if self.is_extended else serializer
+        self._plain = (
+            serializer.plain if isinstance(serializer, ExtensionSerializer) else serializer
+        )
         self._on_server_run = on_server_run
         self._use_callback_events = use_callback_events
         patch = find_patch_kind()

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+from jsonpatch import JsonPatchException, JsonPointerException
+
 from locktender.app.client_error import broken
 
 __all__ = ["OwnPatch", "find_patch_kind", "patch_of", "sum_patches"]
@@ -51,10 +53,14 @@ def patch_of(event: Any, kind: Callable[..., Any]) -> Any:
 
 
 def sum_patches(patches: Sequence[Any]) -> Any:
-    """Return all patches as one, applied where LangChain's class does that."""
+    """Return all patches as one, applied where LangChain's class does that and they can be."""
     if len(patches) < 2:  # noqa: PLR2004 - one patch is its own sum
         return patches[0] if patches else None
     # Each sum of LangChain's copies the whole state; so they are put together first.
     kind = type(patches[0])
     *ops, last = patches
-    return kind(*(op for patch in ops for op in patch.ops)) + last
+    first = kind(*(op for patch in ops for op in patch.ops))
+    try:
+        return first + last
+    except (JsonPatchException, JsonPointerException):
+        return kind(*first.ops, *last.ops)

@@ -142,11 +142,13 @@ class FeedbackDesk:
     async def _ask(self, call: Callable[[], _Result]) -> _Result:
         try:
             return await self._threads.call(call)
+        except RequestException as error:  # among them an answer that is no JSON, a ValueError too
+            raise PeerError("LangSmith does not answer as it should.") from error
         except (LangSmithUserError, ValueError) as error:
             raise HTTPException(422, "LangSmith cannot tell which run is meant.") from error
         except LangSmithNotFoundError as error:
             raise HTTPException(404, "LangSmith does not know that run or token.") from error
-        except (LangSmithError, RequestException) as error:
+        except LangSmithError as error:
             raise PeerError("LangSmith did not take it.") from error
 
 

@@ -29,6 +29,7 @@ PerRequestConfigModifier: TypeAlias = Callable[
 
 # The protocol's version, and not ours: whoever reads it asks what the wire is like.
 _PROTOCOL_VERSION = "0.3.3"
+_MAX_TAGS = 100  # LangChain takes the square of their number in time, at each step of a run
 _CONFIGURABLE_IS_DISALLOWED = (
     "The config field `configurable` has been disallowed by the server. This can be modified "
     "server side by adding `configurable` to the list of `config_keys` argument in `add_routes`"
@@ -131,6 +132,9 @@ class RunConfigs:
             raise Unprocessable(error_details(error)) from error
         if config.get("configurable") and "configurable" not in self._config_keys:
             raise Unprocessable(_CONFIGURABLE_IS_DISALLOWED)
+        n_tags = len(config.get("tags") or ())
+        if n_tags > _MAX_TAGS:
+            raise Unprocessable(f"A config may have {_MAX_TAGS} tags, not {n_tags}.")
         return {
             key: value
             for key, value in config.items()
