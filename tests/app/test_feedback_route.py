@@ -133,3 +133,14 @@ async def test_routes_of_one_s_own_can_pass_feedback_on(langsmith: LangSmithTwin
     assert len(langsmith.of("/feedback")) == 1
     assert await handler.check_feedback_enabled()
     assert await handler.check_public_trace_link_enabled()
+
+
+async def test_a_body_that_is_no_feedback_by_its_size_is_refused(
+    serve: Serve, client: aiohttp.ClientSession
+) -> None:
+    app, router = app_of(**ON), APIRouter(prefix="/in")
+    add_routes(router, RunnableLambda(lambda x: x), path="/run")
+    app.include_router(router)
+    url = await serve(app)
+    for path in ("run/feedback", "run/token_feedback", "in/run/token_feedback"):
+        assert await status_of(client, "POST", f"{url}/{path}", data=b"x" * 1_000_001) == 413

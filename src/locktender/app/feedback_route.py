@@ -5,16 +5,19 @@ describes them, as LangServe has it, with LangServe's names in the OpenAPI docum
 What becomes of a body is `feedback`'s to say.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.params import Depends
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
 from locktender.app.answer import answered, json_response
+from locktender.app.body import read_body
 from locktender.app.feedback import FeedbackDesk
 from locktender.app.feedback_body import (
     Feedback,
@@ -27,6 +30,8 @@ from locktender.app.feedback_body import (
 __all__ = ["add_feedback"]
 
 _YES = b"true"
+_MAX_BODY_BYTES = 1_000_000  # a score, a comment and some metadata
+_BODY_TIMEOUT_S = 60.0
 
 
 def add_feedback(
@@ -38,7 +43,7 @@ def add_feedback(
     dependencies: Sequence[Depends] = (),
 ) -> None:
     """Add the routes below `path` that `desk` is for, and `token_feedback` if it is in `names`."""
-    routes = _Routes(desk)
+    routes, router = _Routes(desk), app.router if isinstance(app, FastAPI) else app
     table: list[tuple[bool, str, str, Callable[..., Awaitable[Response]], type[BaseModel] | None]]
     table = [
         ("token_feedback" in names, "POST", "token_feedback", routes.create_from_token, None),
@@ -49,13 +54,14 @@ def add_feedback(
     ]
     for is_there, method, name, answer, model in table:
         if is_there:
-            app.add_api_route(
+            router.add_api_route(
                 f"{path}/{name}",
                 answer,
                 methods=[method],
                 name=_NAMES[method, name],
                 dependencies=list(dependencies),
                 response_model=model,
+                route_class_override=_BoundedRoute,
             )
 
 
@@ -67,6 +73,23 @@ _NAMES = {
     ("PUT", "public_trace_link"): "create_public_trace_link",
     ("HEAD", "public_trace_link"): "_check_public_trace_link_enabled",
 }
+
+
+class _BoundedRoute(APIRoute):
+    """A route that reads no more of a body than there can be in it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return FastAPI's own, behind a look at the body, which it finds read."""
+        answer = super().get_route_handler()
+
+        async def read_and_answer(request: Request) -> Response:
+            await read_body(request, max_bytes=_MAX_BODY_BYTES, timeout_s=_BODY_TIMEOUT_S)
+            return await answer(request)
+
+        async def bounded(request: Request) -> Response:
+            return await answered(request, partial(read_and_answer, request))
+
+        return bounded
 
 
 class _Routes:
