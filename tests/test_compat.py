@@ -257,3 +257,19 @@ def run(python: Path | str, source: str, expected: int = 0) -> subprocess.Comple
     )
     assert finished.returncode == expected, finished.stderr
     return finished
+
+
+def test_a_server_s_name_says_what_to_install_where_there_is_no_server() -> None:
+    script = """
+import sys
+sys.modules["fastapi"] = None
+import locktender
+try:
+    locktender.add_routes
+except ModuleNotFoundError as error:
+    print(*error.__notes__)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, text=True, timeout=60
+    )
+    assert told.stdout == '`add_routes` needs more: pip install "locktender[server]".\n'

@@ -46,7 +46,12 @@ def __getattr__(name: str) -> object:
     except KeyError:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message) from None
-    return getattr(import_module(home), name)
+    try:
+        return getattr(import_module(home), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != __name__:
+            error.add_note(f'`{name}` needs more: pip install "locktender[server]".')
+        raise
 
 
 def __dir__() -> list[str]:

@@ -10,6 +10,7 @@ times) is masked.
 import asyncio
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import logging
@@ -357,6 +358,9 @@ if __name__ == "__main__":
     sys.tracebacklimit = 1  # a failure here must not print LangServe's source
     warnings.simplefilter("ignore")
     logging.disable()
+    # LangServe's client closes itself by a pool of threads, and one that the collector finds while
+    # another pool begins a thread would wait for itself.
+    gc.disable()
     package, url = sys.argv[1:]
     kind = importlib.import_module(package).RemoteRunnable
     shared = ssl.create_default_context()  # to make one takes longer than most calls

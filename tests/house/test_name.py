@@ -29,6 +29,7 @@ EMPTY_VERBS = {"do", "handle", "process"}  # as the first word of a function
 
 # "room:Name" to the reason why the name stays.
 EXCEPTIONS: Mapping[str, str] = {
+    "app.feedback_route:get_route_handler": "FastAPI's APIRoute gives the name",
     "deploy.api:APIHandler": "LangServe gives the name",
     "deploy.api:__init__(per_req_config_modifier)": "LangServe gives the name",
     "deploy.routes:add_routes(per_req_config_modifier)": "LangServe gives the name",
