@@ -107,3 +107,10 @@ async def test_tags_without_measure_are_refused_where_tags_may_be_set() -> None:
     with pytest.raises(Unprocessable, match="100 tags, not 101"):
         await RunConfigs(plain, "/run", ["tags"]).one(asked("invoke"), wish)
     assert not (await RunConfigs(plain, "/run").one(asked("invoke"), wish)).get("tags")
+
+
+@pytest.mark.parametrize("n_runs", [0, -1])
+async def test_a_batch_that_may_not_run_at_all_is_refused(n_runs: int) -> None:
+    configs = RunConfigs(plain, "/run", ["max_concurrency"])
+    with pytest.raises(Unprocessable):
+        await configs.many(asked("batch"), {"max_concurrency": n_runs}, 2)

@@ -36,6 +36,19 @@ def tried_port(log: Path) -> Iterator[int]:
         yield port
 
 
+@pytest.fixture(scope="module")
+def described_ports(
+    peer_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[int, int]]:
+    """The ports of both packages; LangServe's schemas are others once it was asked for this."""
+    folder = tmp_path_factory.mktemp("described")
+    with (
+        serving(peer_python, "langserve", folder / "theirs") as theirs,
+        serving(sys.executable, "locktender", folder / "ours") as ours,
+    ):
+        yield theirs, ours
+
+
 def operations(document: Any) -> dict[tuple[str, str], Any]:
     return {
         (path, method): (operation["operationId"], operation.get("tags"), operation["summary"])
@@ -45,10 +58,23 @@ def operations(document: Any) -> dict[tuple[str, str], Any]:
 
 
 @pytest.mark.timeout(900)  # the first run installs LangServe
-def test_paths_ids_tags_and_models_have_langserve_s_names(peer_port: int, our_port: int) -> None:
+def test_a_route_s_schemas_are_not_changed_by_the_document(
+    described_ports: tuple[int, int],
+) -> None:
+    url = f"http://127.0.0.1:{described_ports[1]}"
+    names = [f"/in/nested/{part}_schema" for part in ("input", "output", "config")]
+    before = [httpx.get(f"{url}{name}").content for name in names]
+    httpx.get(f"{url}/openapi.json", timeout=120).raise_for_status()
+    assert [httpx.get(f"{url}{name}").content for name in names] == before
+
+
+@pytest.mark.timeout(900)  # as above
+def test_paths_ids_tags_and_models_have_langserve_s_names(
+    described_ports: tuple[int, int],
+) -> None:
     theirs, ours = (
         httpx.get(f"http://127.0.0.1:{port}/openapi.json", timeout=120).json()
-        for port in (peer_port, our_port)
+        for port in described_ports
     )
     assert operations(ours) == operations(theirs)
     assert ours["tags"] == [

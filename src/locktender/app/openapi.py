@@ -21,8 +21,7 @@ from pydantic.fields import FieldInfo
 
 __all__ = ["Models", "Names", "namespace_of"]
 
-_CONFIG = "What the route lets a caller set of a run's config."
-_CONFIGS = f"{_CONFIG}  One for all inputs, or a list with one for each."
+_CONFIGS = "What the route lets a caller set of a run's config, for all inputs or for each."
 _KWARGS = "Ignored."
 _FILTERS = {
     "include_names": "Only of runs with one of these names.",
@@ -91,7 +90,11 @@ class Names:
 
 
 class Models:
-    """The models of one route; each is made when it is first asked for."""
+    """The models of one route; each is made when it is first asked for.
+
+    A field whose type is a model of the user's has no description: pydantic would write it into that
+    model's own schema, which the route shows elsewhere.
+    """
 
     def __init__(
         self,
@@ -142,7 +145,7 @@ class Models:
         """The answer to an invoke."""
         return self._made(
             "InvokeResponse",
-            output=(self._output, Field(description="What the runnable gave.")),
+            output=(self._output, ...),
             metadata=(InvokeResponseMetadata, ...),
             **self._events(list[dict[str, Any]]),
         )
@@ -161,8 +164,8 @@ class Models:
     def _request(self, kind: str, **more: Any) -> type[BaseModel]:
         return self._made(
             kind,
-            input=(self._input, Field(description="What the runnable is given.")),
-            config=(self._config, Field(default_factory=self._config, description=_CONFIG)),
+            input=(self._input, ...),
+            config=(self._config, Field(default_factory=self._config)),
             **more,
             kwargs=(dict[str, Any], Field(default_factory=dict, description=_KWARGS)),
         )

@@ -135,11 +135,13 @@ class RunConfigs:
         n_tags = len(config.get("tags") or ())
         if n_tags > _MAX_TAGS:
             raise Unprocessable(f"A config may have {_MAX_TAGS} tags, not {n_tags}.")
-        return {
+        allowed = {
             key: value
             for key, value in config.items()
             if key in self._config_keys and value is not None
         }
+        _check_concurrency(allowed.get("max_concurrency", 1))
+        return allowed
 
     def _fixed(self, config: Mapping[str, Any], asked: Asked) -> RunnableConfig:
         if self._needs_thread:
@@ -165,6 +167,15 @@ def _check_thread(configurable: Mapping[str, Any]) -> None:
     if configurable.get("thread_id") is None:
         at, message = ["configurable", "thread_id"], "Field required: the state is kept by thread"
         raise Unprocessable([{"type": "missing", "loc": at, "msg": message, "input": configurable}])
+
+
+def _check_concurrency(n_runs: int) -> None:
+    """Refuse a batch that would fail, or wait for ever."""
+    if n_runs < 1:
+        message = "Input should be greater than or equal to 1"
+        raise Unprocessable(
+            [{"type": "greater_than_equal", "loc": ["max_concurrency"], "msg": message}]
+        )
 
 
 def _uuid(value: object) -> uuid.UUID:
