@@ -92,8 +92,8 @@ class Names:
 class Models:
     """The models of one route; each is made when it is first asked for.
 
-    A field whose type is a model of the user's has no description: pydantic would write it into that
-    model's own schema, which the route shows elsewhere.
+    A field whose type is a model of the user's has no description: pydantic would write it into
+    that model's own schema, which the route shows elsewhere.
     """
 
     def __init__(
