@@ -91,6 +91,11 @@ async def test_coroutines_take_turns(heavy: Heavy) -> None:
     assert heavy.max_inside == 1
 
 
+def n_running(owner: Owner) -> int:
+    gate = owner._gate  # noqa: SLF001 - what a test of the gate looks at
+    return gate.dispatcher.n_running if gate else 0
+
+
 async def test_no_more_calls_run_at_once_than_may(heavy: Heavy) -> None:
     owner = Owner("heavy", GuardSettings(max_running=3))
     calls = [asyncio.create_task(owner.arun([heavy.job(n)])) for n in range(9)]
@@ -127,7 +132,7 @@ async def test_those_with_equal_keys_join_a_call_until_another_one_is_at_the_hea
     assert await asyncio.to_thread(company.entered.acquire, timeout=LIMIT_S)
     keys = ["a", "a", "b", "a", None, "a"]
     rest = [asyncio.create_task(owner.arun([company.job(n, key)])) for n, key in enumerate(keys)]
-    await until(lambda: n_inside(owner) == 7)
+    await until(lambda: n_inside(owner) == 7 and n_running(owner) == 3)
     company.gate.set()
     await asyncio.gather(first, *rest)
     assert company.calls == [["first", 0, 1], [2], [3], [4], [5]]
@@ -136,10 +141,7 @@ async def test_those_with_equal_keys_join_a_call_until_another_one_is_at_the_hea
 async def test_no_more_join_than_may_run_together() -> None:
     company, owner = Company(), Owner("heavy", GuardSettings(), max_batch=4)
     calls = [asyncio.create_task(owner.arun([company.job(n, key="a")])) for n in range(12)]
-    await until(lambda: n_inside(owner) == 12)
-    gate = owner._gate  # noqa: SLF001 - what a test of the gate looks at
-    assert gate
-    assert gate.dispatcher.n_running == 4
+    await until(lambda: n_inside(owner) == 12 and n_running(owner) == 4)
     company.gate.set()
     assert await asyncio.gather(*calls) == [[n] for n in range(12)]
 
