@@ -2,14 +2,25 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from compat.difference import DIFFERENCES, find
-from compat.exchange import ask, requests
+from compat.exchange import Answer, Sent, ask, requests
 
 ROOT = Path(__file__).parents[2]
+
+
+def exchanges(peer_port: int, our_port: int) -> Iterator[tuple[Sent, Answer, Answer]]:
+    """Ask both at once: each has a core."""
+    with ThreadPoolExecutor(1) as thread:
+        for sent in requests():
+            theirs = thread.submit(ask, peer_port, sent)
+            ours = ask(our_port, sent)
+            yield sent, theirs.result(), ours
 
 
 @pytest.mark.timeout(900)  # the first run installs LangServe
@@ -19,8 +30,7 @@ def test_answers_are_langserve_s_but_for_the_listed_differences(
     seen: Counter[str] = Counter()
     unlisted = []
     n_exchanges = 0
-    for sent in requests():
-        theirs, ours = ask(peer_port, sent), ask(our_port, sent)
+    for sent, theirs, ours in exchanges(peer_port, our_port):
         n_exchanges += 1
         if theirs == ours:
             continue
