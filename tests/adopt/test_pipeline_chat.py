@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.pipe import job_of
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -21,7 +22,6 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from locktender.adopt.call import Call
 from locktender.adopt.pipeline_chat import ChatCall, ChunkMaker, chat_call, chat_result
 from locktender.adopt.text_pipeline import Completion
-from locktender.adopt.text_together import make_job
 from locktender.core.errors import InvalidRequest
 
 QUESTION = [HumanMessage("What is the capital of France?")]
@@ -270,7 +270,7 @@ def _result(
     chat: Any, messages: Sequence[BaseMessage], kwargs: dict[str, Any], stop: Any = None
 ) -> ChatResult:
     call = chat_call(chat, messages, stop, kwargs, wants_pieces=False)
-    job = make_job(chat.llm.pipeline, call.task)
+    job = job_of(chat.llm.pipeline, call.task)
     job.work(Call([job]))
     return chat_result(chat, call, job.result())
 
@@ -285,7 +285,7 @@ def _chunks(
     chat: Any, messages: Sequence[BaseMessage], kwargs: dict[str, Any], stop: Any = None
 ) -> list[ChatGenerationChunk]:
     call = chat_call(chat, messages, stop, kwargs, wants_pieces=True)
-    job, maker = make_job(chat.llm.pipeline, call.task), ChunkMaker(chat, call)
+    job, maker = job_of(chat.llm.pipeline, call.task), ChunkMaker(chat, call)
     job.work(Call([job]))
     chunks = [maker.piece(text) for text in job.take()]
     return [*filter(None, chunks), *maker.last(job.result())]

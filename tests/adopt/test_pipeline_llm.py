@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from harness.pipe import job_of
 
 from locktender.adopt.call import Call
 from locktender.adopt.pipeline_llm import (
@@ -15,7 +16,6 @@ from locktender.adopt.pipeline_llm import (
     text_task,
 )
 from locktender.adopt.text_pipeline import Completion
-from locktender.adopt.text_together import make_job
 from locktender.core.errors import InvalidRequest
 
 PROMPT = "Once upon a time"
@@ -171,13 +171,15 @@ def _llm(**pipeline_kwargs: Any) -> Any:
     """Return what of a `HuggingFacePipeline` is looked at."""
     config = SimpleNamespace(min_p=None, eos_token_id=None, stop_strings=None, _private=None)
     return SimpleNamespace(
-        pipeline=SimpleNamespace(task="text-generation", generation_config=config),
+        pipeline=SimpleNamespace(
+            task="text-generation", model=SimpleNamespace(generation_config=config)
+        ),
         pipeline_kwargs=pipeline_kwargs or None,
         model_id="a-model",
     )
 
 
 def _answer(llm: Any, stop: list[str] | None, kwargs: dict[str, Any]) -> Completion:
-    job = make_job(llm.pipeline, text_task(llm, PROMPT, stop, kwargs, wants_pieces=False))
+    job = job_of(llm.pipeline, text_task(llm, PROMPT, stop, kwargs, wants_pieces=False))
     job.work(Call([job]))
     return job.result()

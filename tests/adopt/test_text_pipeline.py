@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.pipe import hook_engine, job_of
 
 from locktender.adopt.call import Call
 from locktender.adopt.job import Job
 from locktender.adopt.text_batch import why_no_batch
 from locktender.adopt.text_pipeline import Completion, TextSettings, TextTask
-from locktender.adopt.text_together import make_job
 
 PROMPT = "The lock keeper opened the gate and"
 SHORT = {"do_sample": False, "max_new_tokens": 5}
@@ -103,7 +103,7 @@ def test_a_seed_repeats_an_answer_and_leaves_the_dice_of_the_process(pipe: Any) 
     alone = _run(pipe, PROMPT, parameters, seed=7)
     assert _run(pipe, PROMPT, parameters, seed=7) == alone
     assert _run(pipe, PROMPT, parameters, seed=8) != alone
-    jobs = [make_job(pipe, _task(PROMPT, parameters, seed=seed)) for seed in (6, 7, 8)]
+    jobs = [job_of(pipe, _task(PROMPT, parameters, seed=seed)) for seed in (6, 7, 8)]
     jobs[0].work(Call(jobs))
     assert jobs[1].result() == alone
     assert torch.equal(torch.get_rng_state(), before)
@@ -136,12 +136,12 @@ def test_the_callers_own_stopping_criteria_and_streamer_are_kept(pipe: Any) -> N
     answer = _run(pipe, PROMPT, parameters)
     assert (answer.n_tokens, answer.finish_reason) == (1, "stop")
     assert "".join(streamer) == answer.new_text
-    assert make_job(pipe, _task(PROMPT, parameters)).key is None
+    assert job_of(pipe, _task(PROMPT, parameters)).key is None
 
 
 @pytest.mark.parametrize("further", [{}, {"num_beams": 2}])
 def test_a_cancelled_answer_ends_at_the_next_token(pipe: Any, further: dict[str, Any]) -> None:
-    job = make_job(pipe, _task(PROMPT, {"do_sample": False, "max_new_tokens": 64} | further))
+    job = job_of(pipe, _task(PROMPT, {"do_sample": False, "max_new_tokens": 64} | further))
     n_after = 0
 
     def cancel_at(n_forwards: int) -> None:
@@ -158,7 +158,7 @@ def test_a_cancelled_answer_ends_at_the_next_token(pipe: Any, further: dict[str,
 
 
 def test_a_job_that_nobody_waits_for_is_not_begun(pipe: Any) -> None:
-    job = make_job(pipe, _task(PROMPT, SHORT))
+    job = job_of(pipe, _task(PROMPT, SHORT))
     job.cancel()
     with _hooked(pipe, _fail_at(1)):
         job.work(Call([job]))
@@ -166,12 +166,12 @@ def test_a_job_that_nobody_waits_for_is_not_begun(pipe: Any) -> None:
 
 
 def test_a_models_error_reaches_its_caller_as_it_is(pipe: Any) -> None:
-    job = make_job(pipe, _task(PROMPT, SHORT, wants_pieces=True))
+    job = job_of(pipe, _task(PROMPT, SHORT, wants_pieces=True))
     with _hooked(pipe, _fail_at(4)):
         job.work(Call([job]))
     with pytest.raises(ZeroDivisionError, match="the fourth"):
         job.result()
-    wrong = make_job(pipe, _task(PROMPT, {"return_full_text": True, "return_tensors": True}))
+    wrong = job_of(pipe, _task(PROMPT, {"return_full_text": True, "return_tensors": True}))
     wrong.work(Call([wrong]))
     with pytest.raises(ValueError, match="mutually exclusive"):
         wrong.result()
@@ -189,7 +189,7 @@ def test_a_batch_gives_each_its_own_answer(pipe: Any) -> None:
     ]
     alone = [_run(pipe, prompt, parameters) for prompt in prompts]
     assert len({answer.n_tokens for answer in alone}) > 2
-    jobs = [make_job(pipe, _task(prompt, parameters, wants_pieces=True)) for prompt in prompts]
+    jobs = [job_of(pipe, _task(prompt, parameters, wants_pieces=True)) for prompt in prompts]
     assert len({job.key for job in jobs} - {None}) == 1
     assert _count_forwards(pipe, jobs) == max(answer.n_tokens for answer in alone)
     assert [job.result() for job in jobs] == alone
@@ -202,7 +202,7 @@ def test_a_stop_string_ends_its_row_of_a_batch_and_no_other(pipe: Any) -> None:
     stop = (first.new_text[6:10],)
     prompts = [PROMPT, "Yesterday in the old town", "One two three four five six seven"]
     alone = [_run(pipe, prompt, parameters, stop=stop) for prompt in prompts]
-    jobs = [make_job(pipe, _task(prompt, parameters, stop=stop)) for prompt in prompts]
+    jobs = [job_of(pipe, _task(prompt, parameters, stop=stop)) for prompt in prompts]
     jobs[0].work(Call(jobs))
     assert [job.result() for job in jobs] == alone
     assert {answer.finish_reason for answer in alone} == {"stop", "length"}
@@ -210,7 +210,7 @@ def test_a_stop_string_ends_its_row_of_a_batch_and_no_other(pipe: Any) -> None:
 
 def test_a_bad_prompt_fails_alone(pipe: Any) -> None:
     prompts: list[Any] = [PROMPT, 17, "The boat"]
-    jobs = [make_job(pipe, _task(prompt, SHORT)) for prompt in prompts]
+    jobs = [job_of(pipe, _task(prompt, SHORT)) for prompt in prompts]
     jobs[0].work(Call(jobs))
     with pytest.raises(TypeError):
         jobs[1].result()
@@ -221,7 +221,7 @@ def test_a_bad_prompt_fails_alone(pipe: Any) -> None:
 def test_a_cancelled_row_changes_nothing_for_the_others(pipe: Any) -> None:
     prompts = [PROMPT, "The boat went", "Water is"]
     alone = [_run(pipe, prompt, SHORT) for prompt in prompts]
-    jobs = [make_job(pipe, _task(prompt, SHORT)) for prompt in prompts]
+    jobs = [job_of(pipe, _task(prompt, SHORT)) for prompt in prompts]
     with _hooked(pipe, lambda n: jobs[1].cancel() if n == 3 else None):
         jobs[0].work(Call(jobs))
     assert [jobs[n].result() for n in (0, 2)] == [alone[0], alone[2]]
@@ -232,7 +232,7 @@ def test_a_cancelled_row_changes_nothing_for_the_others(pipe: Any) -> None:
 def test_a_batch_that_fails_is_run_again_one_by_one(pipe: Any) -> None:
     prompts = [PROMPT, "The boat went"]
     alone = [_run(pipe, prompt, SHORT) for prompt in prompts]
-    jobs = [make_job(pipe, _task(prompt, SHORT, wants_pieces=True)) for prompt in prompts]
+    jobs = [job_of(pipe, _task(prompt, SHORT, wants_pieces=True)) for prompt in prompts]
     with _hooked(pipe, _fail_at(4)):
         jobs[0].work(Call(jobs))
     assert [job.result() for job in jobs] == alone
@@ -256,19 +256,19 @@ def test_a_batch_that_fails_is_run_again_one_by_one(pipe: Any) -> None:
 def test_only_what_a_batch_cannot_change_has_a_key(
     pipe: Any, parameters: dict[str, Any], *, has_key: bool
 ) -> None:
-    assert (make_job(pipe, _task(PROMPT, parameters)).key is not None) is has_key
+    assert (job_of(pipe, _task(PROMPT, parameters)).key is not None) is has_key
 
 
 def test_texts_of_one_pipeline_have_one_key_whatever_their_settings(pipe: Any) -> None:
     def key(stop: tuple[str, ...] = (), **further: Any) -> Hashable:
-        return make_job(pipe, _task("any", SHORT | further, stop=stop)).key
+        return job_of(pipe, _task("any", SHORT | further, stop=stop)).key
 
     assert len({key(), key(("a",)), key(truncation=True), key(do_sample=True, top_k=3)}) == 1
 
 
 def test_a_pipeline_that_cannot_batch_says_why(pipe: Any) -> None:
     assert why_no_batch(pipe) is None
-    with _changed(pipe.generation_config, "no_repeat_ngram_size", 1):
+    with _changed(pipe.model.generation_config, "no_repeat_ngram_size", 3):
         assert "no_repeat_ngram_size" in str(why_no_batch(pipe))
     with _changed(pipe, "_forward_params", {"num_beams": 2}):
         assert "num_beams" in str(why_no_batch(pipe))
@@ -289,7 +289,7 @@ def test_half_precision_differs_from_the_bare_pipeline_by_rounding_only(hf_folde
     half = pipeline("text-generation", model=str(hf_folder), device="cpu", dtype="bfloat16")
     parameters = {"do_sample": False, "max_new_tokens": 6}
     prompts = [PROMPT, "The boat went down the river and", "In the year 1900 the city of"]
-    jobs = [make_job(half, _task(prompt, parameters)) for prompt in prompts]
+    jobs = [job_of(half, _task(prompt, parameters)) for prompt in prompts]
     assert {job.key for job in jobs} != {None}
     jobs[0].work(Call(jobs))
     for prompt, job in zip(prompts, jobs, strict=True):
@@ -311,7 +311,7 @@ def test_a_pipeline_of_the_users_own_is_called_as_it_is(pipe: Any) -> None:
     with _changed(pipe, "__class__", _subclass(pipe)):
         pieces: list[str] = []
         answer = _run(pipe, PROMPT, SHORT, pieces=pieces, stop=("!",))
-        job = make_job(pipe, _task(PROMPT, SHORT))
+        job = job_of(pipe, _task(PROMPT, SHORT))
         with _hooked(pipe, lambda n: job.cancel() if n == 3 else None) as n_forwards:
             job.work(Call([job]))
     bare = _bare(pipe, PROMPT, SHORT)
@@ -343,7 +343,7 @@ def _run(
     pieces: list[str] | None = None,
 ) -> Completion:
     task = _task(prompt, parameters, stop=stop, seed=seed, wants_pieces=pieces is not None)
-    job = make_job(pipe, task)
+    job = job_of(pipe, task)
     job.work(Call([job]))
     if pieces is not None:
         pieces += job.take()
@@ -391,11 +391,11 @@ def _hooked(pipe: Any, hook: Callable[[int], object]) -> Iterator[Callable[[], i
         n_forwards += 1
         hook(n_forwards)
 
-    handle = pipe.model.register_forward_pre_hook(count)
+    undo = hook_engine(pipe.model, count)
     try:
         yield lambda: n_forwards
     finally:
-        handle.remove()
+        undo()
 
 
 def _count_forwards(pipe: Any, jobs: list[Job[Completion]]) -> int:

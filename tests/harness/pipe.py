@@ -14,13 +14,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 import pytest
 
 from locktender import guard
+from locktender.adopt import owner as owner_module
 from locktender.adopt.heavy import owner_of
-from locktender.adopt.text_together import engine_of
+from locktender.adopt.job import Job
+from locktender.adopt.own_copy import OwnCopies
+from locktender.adopt.swap import OWNER, plain_class
+from locktender.adopt.text_pipeline import TextTask
+from locktender.adopt.text_together import engine_of, make_job
 
 LIMIT_S = 30.0  # for what is to come
 IN_VAIN_S = 0.2  # for what is not
@@ -59,18 +64,74 @@ class Meeting:
             self.has_met = True
 
 
+class ProvenCopies(OwnCopies):
+    """Copies whose engine on a model of ours has proved itself before the test."""
+
+    known: ClassVar[dict[int, OwnCopies]] = {}  # by the model
+
+    def engine(self, model: Any, make: Callable[[Any], Any]) -> Any:
+        if self._engine is None and id(model) in self.known:
+            self._engine = self.known[id(model)]._engine
+        return super().engine(model, make)
+
+    @classmethod
+    def proven(cls, model: Any) -> Any:
+        """Return the engine and the view of `model`, made now if it is not known."""
+        copies = cls.known.setdefault(id(model), OwnCopies())
+        engine_of(model, copies, KV_BYTES)
+        return copies._engine
+
+
+def job_of(pipe: Any, task: TextTask) -> Job[Any]:
+    """Return the job that has `pipe`, which nobody guards, answer `task`."""
+    copies = ProvenCopies.known.setdefault(id(pipe.model), OwnCopies())
+    return make_job(pipe, task, copies=copies, kv_bytes=KV_BYTES)
+
+
+def hook_engine(
+    model: Any, enter: Callable[..., Any], leave: Callable[..., Any] = lambda *_: None
+) -> Callable[[], None]:
+    """Have both called around each forward of `model`, and of the engine on it, until it is undone.
+
+    To the guard they pass for hooks of transformers' own, for which an engine is not given up.
+    """
+    view = ProvenCopies.proven(model).view  # before anything is counted
+
+    def as_theirs(hook: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*arguments: Any, **options: Any) -> None:
+            hook(*arguments, **options)
+
+        called.__module__ = "transformers.utils.output_capturing"
+        return called
+
+    hooks = [
+        hook
+        for each in (model, view.model)
+        for hook in (
+            each.register_forward_pre_hook(as_theirs(enter), with_kwargs=True),
+            each.register_forward_hook(as_theirs(leave), always_call=True),
+        )
+    ]
+    view._seen = view._facts()
+
+    def undo() -> None:
+        for hook in hooks:
+            hook.remove()
+        view._seen = view._facts()
+
+    return undo
+
+
 class Forwards:
     """The forward passes of a model, with `begin` called at the beginning of each."""
 
     def __init__(self, model: Any, begin: Callable[[int], object] = lambda _: None) -> None:
-        engine_of(model, KV_BYTES)  # proves itself before anything is counted
         self._lock = threading.Lock()
         self._begin = begin
         self._n_inside = 0
         self.n = self.n_at_once = 0
         self.n_tokens: list[int] = []  # of each prompt
-        model.register_forward_pre_hook(self._enter, with_kwargs=True)
-        model.register_forward_hook(self._leave, always_call=True)
+        hook_engine(model, self._enter, self._leave)
 
     def _enter(self, _model: Any, _arguments: Any, options: dict[str, Any]) -> None:
         with self._lock:
@@ -118,8 +179,9 @@ def one_torch_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def make_pipe(hf_folder: Path) -> Iterator[MakePipe]:
+def make_pipe(hf_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakePipe]:
     """Give a function that makes pipelines of the real model: greedy, and 8 tokens long."""
+    monkeypatch.setattr(owner_module, "OwnCopies", ProvenCopies)
     lender, known = _lender(hf_folder), set(threading.enumerate())
     lent: list[_Lent] = []
 
@@ -133,14 +195,23 @@ def make_pipe(hf_folder: Path) -> Iterator[MakePipe]:
             thread.join(LIMIT_S)
     for each in lent:
         lender.take_back(each)
+    _release(_tokenizer(hf_folder))
 
 
 @pytest.fixture
-def make_tiny_pipe(hf_folder: Path) -> Iterator[MakePipe]:
+def make_tiny_pipe(hf_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakePipe]:
     """Give a function that makes pipelines of a random model, which never ends by itself."""
+    monkeypatch.setattr(owner_module, "OwnCopies", ProvenCopies)
     model = _tiny_weights(hf_folder)
     yield _maker(lambda: _over_weights_of(model), _tokenizer(hf_folder))
-    gc.collect()  # A model and the engine on it know each other.
+    gc.collect()
+    _release(_tokenizer(hf_folder))
+
+
+def _release(tokenizer: Any) -> None:
+    """Make a tokenizer that all tests share what it was before it was guarded."""
+    object.__setattr__(tokenizer, "__class__", plain_class(tokenizer))
+    vars(tokenizer).pop(OWNER, None)
 
 
 def _over_weights_of(model: Any) -> Any:
@@ -153,9 +224,10 @@ class _Lent:
     """A model with a proven engine, and what makes it again as it is now."""
 
     def __init__(self, model: Any) -> None:
-        self._engine = engine_of(model, KV_BYTES)
-        self.model = model
-        things = (model, model.config, model.generation_config)
+        proven = ProvenCopies.proven(model)
+        self._engine, self.model = proven.made, model
+        self._view = proven.view
+        things = (model, model.config, model.generation_config, self._view.model)
         self._restore = [_snapshot(thing) for thing in things]
 
     def restore(self) -> bool:
@@ -166,6 +238,8 @@ class _Lent:
         assert self._engine.n_reserved == 0
         for restore in self._restore:
             restore()
+        object.__setattr__(self.model, "__class__", plain_class(self.model))
+        self._view._seen = self._view._facts()
         return True
 
 

@@ -13,14 +13,21 @@ from langchain_core.language_models import BaseLanguageModel
 
 from locktender.adopt.choice import Choice, GuardChoice
 from locktender.adopt.discover import discover
+from locktender.adopt.encoding import take_turns
 from locktender.adopt.factory import Bounds, Replicated, replicated
 from locktender.adopt.handle import calls_of, guarded_calls
 from locktender.adopt.hazards import SYNC_ONLY, Hazard, hazard_of
-from locktender.adopt.heavy import inner_of, is_heavy, owner_of, pipeline_of, set_owner
+from locktender.adopt.heavy import (
+    inner_of,
+    is_heavy,
+    owner_of,
+    pipeline_of,
+    set_owner,
+)
 from locktender.adopt.methods import methods_for, runs_as_known
 from locktender.adopt.owner import GuardSettings
 from locktender.adopt.swap import plain_class, swap
-from locktender.adopt.text_batch import why_no_batch
+from locktender.adopt.text_batch import why_no_batch, why_no_engine
 from locktender.adopt.text_together import MAX_TOGETHER
 from locktender.core.errors import ConfigError
 
@@ -112,21 +119,31 @@ def _guard_one(model: object, settings: GuardSettings, hazard: Hazard) -> None:
     if settings.max_running > 1 and hazard.kind != SYNC_ONLY and not runs_as_known(model):
         message = f"{type(model).__name__} takes one call at a time: `max_running` must be 1."
         raise ConfigError(message)
-    # A pipeline that is run in a way of the user's own is called from threads of theirs.
-    is_whole = pipeline_of(model) is None or runs_as_known(model)
+    # A pipeline that is run in a way of the user's own may be called from threads of theirs, so
+    # what runs it and the pipeline have an owner each.
+    is_apart = isinstance(model, BaseLanguageModel) and not (
+        pipeline_of(model) is None or runs_as_known(model)
+    )
     inner: object | None = model
     while inner is not None:
-        _swap(inner)
-        set_owner(inner, settings, max_batch=_max_batch(model, settings))
-        inner = inner_of(inner) if is_whole else None
+        _swap(inner, is_for_one=is_apart and inner is model)
+        set_owner(
+            inner,
+            settings,
+            max_batch=_max_batch(inner, settings),
+            is_apart=is_apart and inner is model,
+        )
+        if calls_of(inner) or runs_as_known(inner):
+            take_turns(getattr(inner, "tokenizer", None))
+        inner = inner_of(inner)
 
 
-def _swap(model: object) -> None:
+def _swap(model: object, *, is_for_one: bool = False) -> None:
     """Change the class of `model`, if it has methods to be guarded.  Raises: ConfigError."""
     methods, calls = methods_for(model), calls_of(model)
     try:
         if methods is not None:
-            swap(model, methods, is_for_one=is_heavy(model))
+            swap(model, methods, is_for_one=is_for_one or is_heavy(model))
         elif calls:
             swap(model, guarded_calls(plain_class(model), tuple(calls)))
     except Exception as error:
@@ -149,9 +166,12 @@ def _check_bounds(model: object, settings: GuardSettings) -> None:
 
 
 def _max_batch(model: object, settings: GuardSettings) -> int:
+    """Return how many texts may be answered together, by `model` or a pipeline made of it later."""
+    if not settings.batch:
+        return 1
     pipeline = pipeline_of(model)
-    can_batch = settings.batch and pipeline is not None and why_no_batch(pipeline) is None
-    return MAX_TOGETHER if can_batch else 1
+    why = why_no_engine(model) if pipeline is None else why_no_batch(pipeline)
+    return MAX_TOGETHER if why is None else 1
 
 
 def _names(model: object) -> list[str]:

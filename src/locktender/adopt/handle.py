@@ -1,7 +1,8 @@
 """Stand before the calls of the heavy object itself, for code that goes past LangChain.
 
-A user's own `pipe("...")` beside a chain would run while the chain's model does.  An iterator that
-such a call returns is read to its end in the owner's thread.
+A user's own `pipe("...")` or `model.generate(...)` beside a chain would run while the chain's model
+does.  Who makes such a call has the object lent, and makes it in a thread of their own.  An
+iterator that it returns is read to its end before the object goes back.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,37 +10,46 @@ from functools import lru_cache, wraps
 from typing import Any
 
 from locktender.adopt.heavy import owner_of
-from locktender.adopt.job import Job
 
 __all__ = ["calls_of", "guarded_calls"]
 
-# By class, the methods that run the weights.
+_FORWARD = ("__call__", "forward")
+# What changes all weights at once, and must not do so in the middle of a forward.
+_CASTS = ("bfloat16", "cpu", "cuda", "double", "float", "half", "to")
+# By the public name of a class, the methods that run the weights, or change them.
 _CALLS: Mapping[str, Sequence[str]] = {
-    "Pipeline": ("__call__",),  # of transformers
-    "Llama": (  # of llama_cpp
-        "__call__",
-        "create_chat_completion",
-        "create_completion",
-        "create_embedding",
-        "embed",
+    "transformers.Pipeline": ("__call__",),
+    "transformers.PreTrainedModel": (*_FORWARD, "generate", *_CASTS),
+    "peft.PeftModel": (*_FORWARD, "generate", *_CASTS),
+    "sentence_transformers.SentenceTransformer": (
+        *_FORWARD,
+        *("encode", "encode_document", "encode_query"),
+        *_CASTS,
     ),
-    "LLM": ("chat", "embed", "encode", "generate"),  # of vllm
-    "SentenceTransformer": ("encode",),
+    "sentence_transformers.CrossEncoder": (*_FORWARD, "predict", "rank", *_CASTS),
+    "torch.Module": (*_FORWARD, "generate", *_CASTS),
+    "llama_cpp.Llama": (
+        *("__call__", "create_chat_completion", "create_completion", "create_embedding", "embed"),
+        *("eval", "generate"),
+    ),
+    "vllm.LLM": ("beam_search", "chat", "classify", "embed", "encode", "generate", "score"),
+    "gpt4all.GPT4All": ("generate",),
+    "ctransformers.LLM": ("__call__", "embed", "eval", "generate"),
 }
-_PACKAGES = ("transformers.", "llama_cpp.", "vllm.", "sentence_transformers.")
 
 
 def calls_of(heavy: object) -> Sequence[str]:
     """Return the names of the methods of `heavy` that run its weights."""
     for kind in type(heavy).__mro__:
-        if kind.__name__ in _CALLS and f"{kind.__module__}.".startswith(_PACKAGES):
-            return _CALLS[kind.__name__]
+        name = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+        if name in _CALLS:
+            return _CALLS[name]
     return ()
 
 
 @lru_cache(maxsize=64)
 def guarded_calls(plain: type, names: tuple[str, ...]) -> type:
-    """Return a class whose methods `names` run those of `plain` in the owner's thread."""
+    """Return a class whose methods `names` call those of `plain` when they have their turn."""
     methods = {
         name: _guarded(getattr(plain, name)) for name in names if callable(getattr(plain, name, 0))
     }
@@ -49,15 +59,8 @@ def guarded_calls(plain: type, names: tuple[str, ...]) -> type:
 def _guarded(plain: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(plain)
     def guarded(self: object, *arguments: Any, **options: Any) -> Any:
-        owner = owner_of(self)
-        if owner.turn() is not None:
-            return plain(self, *arguments, **options)
-
-        def work(jobs: Sequence[Job[Any]]) -> None:
+        with owner_of(self).lent():
             result = plain(self, *arguments, **options)
-            jobs[0].end(iter(list(result)) if isinstance(result, Iterator) else result)
-
-        job: Job[Any] = Job(work)
-        return owner.run([job])[0]
+            return iter(list(result)) if isinstance(result, Iterator) else result
 
     return guarded

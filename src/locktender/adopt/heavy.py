@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from locktender.adopt.owner import GuardSettings, Owner
+from locktender.adopt.swap import OWNER
 
 __all__ = ["heavy_of", "inner_of", "is_heavy", "owner_of", "pipeline_of", "set_owner"]
 
-_OWNER = "_locktender_owner"
 # From a wrapper to what it runs; found by the names of its class, whose package need not be there.
 _WAY: Mapping[str, str] = {
     "ChatHuggingFace": "llm",
@@ -67,23 +67,31 @@ def pipeline_of(model: object) -> object | None:
 
 
 def owner_of(model: object) -> Owner:
-    """Return the owner of what `model` runs, made now if there is none."""
-    heavy = heavy_of(model)
-    owner: Owner | None = getattr(_place_of(heavy), _OWNER, None)
+    """Return the owner of `model` alone, or of what it runs, made now if there is none."""
+    owner: Owner | None = vars(type(model)).get(OWNER)
+    if owner is None:
+        owner = getattr(_place_of(heavy_of(model)), OWNER, None)
     return set_owner(model, GuardSettings()) if owner is None else owner
 
 
-def set_owner(model: object, settings: GuardSettings, *, max_batch: int = 1) -> Owner:
-    """Give what `model` runs an owner with these settings, unless it has one; return it."""
-    place = _place_of(heavy_of(model))
+def set_owner(
+    model: object, settings: GuardSettings, *, max_batch: int = 1, is_apart: bool = False
+) -> Owner:
+    """Give what `model` runs an owner with these settings, unless it has one; return it.
+
+    With `is_apart` the owner is that of `model` alone, whose class has been made for it: its
+    methods are not known, and may have what they run called in other threads.
+    """
+    place = type(model) if is_apart else _place_of(heavy_of(model))
     with _lock:
-        owner: Owner | None = getattr(place, _OWNER, None)
+        owner: Owner | None = vars(place).get(OWNER) if is_apart else getattr(place, OWNER, None)
         if owner is None:
             owner = Owner(type(model).__name__, settings, max_batch=max_batch)
             if isinstance(place, type):
-                setattr(place, _OWNER, owner)
+                setattr(place, OWNER, owner)
             else:
-                object.__setattr__(place, _OWNER, owner)  # also where fields are frozen
+                object.__setattr__(place, OWNER, owner)  # also where fields are frozen
+        owner.widen(max_batch)
         return owner
 
 

@@ -40,10 +40,12 @@ class Job(Generic[_Result]):
         key: Hashable | None = None,
         prompt: str = "",
         max_tokens: int = 1,
+        is_interlude: bool = False,
     ) -> None:
         self.work = work
         self.payload = payload  # what `work` needs to know of this job
         self.key = key  # jobs of equal keys may join one another's call; None: it is alone
+        self.is_interlude = is_interlude  # it may be run between two tokens of any call with a key
         self.prompt = prompt  # what the job is charged for, with `max_tokens`
         self.max_tokens = max_tokens
         self.prompt_tokens: int | None = None  # as counted

@@ -3,7 +3,7 @@
 The gate is the model layer's, on the event loop that all synchronous callers of the process share,
 where no code of users runs; the object is called in a thread of the owner's.  Neither is made
 before the first job, and both are made anew in a forked process.  A caller may be a thread or a
-coroutine; either waits where it is.  A job that is made while its owner runs another of the same
+coroutine; either waits where it is, or is lent the object in its own thread.  A job that is made while its owner runs another of the same
 call, a chat model's for the pipeline inside, runs at once: it is part of what has its turn.
 """
 
@@ -19,6 +19,8 @@ from typing import Any, Self, TypeVar
 
 from locktender.adopt.call import Call
 from locktender.adopt.job import Job
+from locktender.adopt.loan import Loan
+from locktender.adopt.own_copy import OwnCopies
 from locktender.adopt.thread import SoloPool, ThreadReplica
 from locktender.adopt.wait import (
     aiterate,
@@ -105,6 +107,7 @@ class Owner:
         self.name = name
         self.settings = settings
         self.max_batch = max_batch  # jobs in one call
+        self.copies = OwnCopies()  # of what the calls use
         self._observer = observer or _ignore
         self._gate: _Gate | None = None
 
@@ -117,6 +120,11 @@ class Owner:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()  # What it hangs on can be read where there is no locktender.
 
+    def widen(self, max_batch: int) -> None:
+        """Let so many jobs be in one call, if there has been none yet."""
+        if self._gate is None:
+            self.max_batch = max(self.max_batch, max_batch)
+
     def turn(self) -> Job[Any] | None:
         """Return the job of this owner that the code at hand is part of, if it is of any.
 
@@ -125,9 +133,27 @@ class Owner:
         mine = (_held.get() or {}).get(id(self))
         if mine is None or not mine.is_running:
             return None
-        if mine.is_cancelled or mine.has_ended:
+        # Who has been lent the object, and is no request of anybody's, may take their time.
+        is_free = mine.is_interlude and outer_request.get() is None
+        if not is_free and (mine.is_cancelled or mine.has_ended):
             raise asyncio.CancelledError
         return mine
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Have the object to oneself while the block lasts, in the thread that one is in."""
+        if self.turn() is not None:
+            yield
+            return
+        loan = Loan()
+        with self._waited_for(loan.job), ended_with_caller(loan.job):
+            loan.wait()
+            held = _held.set((_held.get() or {}) | {id(self): loan.job})
+            try:
+                yield
+            finally:
+                _held.reset(held)
+                loan.give_back()
 
     def run(self, jobs: Sequence[Job[_Result]]) -> list[_Result]:
         """Wait for the results of all `jobs`; one that fails ends the others."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from langchain_core.outputs import Generation, GenerationChunk
 
+from locktender.adopt.generation_settings import generation_names
 from locktender.adopt.text_pipeline import Completion, TextSettings, TextTask
 from locktender.core.errors import InvalidRequest
 
@@ -164,10 +165,7 @@ def _per_call(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _options_in(pipeline: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of `kwargs` that are options; the others are LangChain's."""
-    configuration = getattr(pipeline, "generation_config", None)
-    known = _PIPELINE_OPTIONS | _GENERATION_OPTIONS | _OWN_OPTIONS
-    if configuration is not None:
-        known |= {name for name in vars(configuration) if not name.startswith("_")}
+    known = _PIPELINE_OPTIONS | _GENERATION_OPTIONS | _OWN_OPTIONS | generation_names(pipeline)
     return {name: value for name, value in kwargs.items() if name in known}
 
 

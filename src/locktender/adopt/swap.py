@@ -13,9 +13,10 @@ from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["PLAIN", "plain_class", "swap"]
+__all__ = ["OWNER", "PLAIN", "plain_class", "swap"]
 
 PLAIN = "__locktender_plain__"
+OWNER = "_locktender_owner"  # the one attribute that a guarded object has more than before
 _lock = threading.Lock()
 
 

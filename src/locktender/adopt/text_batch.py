@@ -5,14 +5,26 @@ float32 a greedy answer is then that of the single call; in half precision it ma
 rounded otherwise.  What is not known to be so is run alone.
 
 Nothing is run or imported here, and any thread may ask: of the pipeline and its model only
-attributes are read.  `text_together`, above, runs them.
+attributes are read.  `why_no_batch` looks at all there is; `may_share`, which is asked for each
+call, leaves out what may be put on a model's parts at any time, since `own_copy` looks at these
+before each text.  `text_together`, above, runs them.
 """
 
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["is_plain_search", "is_text_generation", "may_share", "why_no_batch"]
+from locktender.adopt.generation_settings import GenerationSettings, generation_settings
+from locktender.adopt.swap import plain_class
+from locktender.adopt.weight_view import why_no_view
+
+__all__ = [
+    "is_plain_search",
+    "is_text_generation",
+    "may_share",
+    "why_no_batch",
+    "why_no_engine",
+]
 
 # Settings that each answer may have its own of.
 _ROW_BY_ROW = frozenset(
@@ -94,15 +106,36 @@ def is_text_generation(pipeline: Any) -> bool:
     return False
 
 
-def is_plain_search(parameters: Mapping[str, Any], config: Any) -> bool:
+def is_plain_search(settings: GenerationSettings) -> bool:
     """Whether `generate` settles the tokens of a row one after the other."""
-    return all(
-        _is_off(name, parameters.get(name, getattr(config, name, None))) for name in _SEARCHES
-    )
+    return all(_is_off(name, settings.get(name)) for name in _SEARCHES)
 
 
 def why_no_batch(pipeline: Any) -> str | None:
     """Return the sentence that says why texts are run one at a time; None if they need not be."""
+    return _why_not_pipeline(pipeline) or why_no_view(pipeline.model)
+
+
+def why_no_engine(model: Any) -> str | None:
+    """Return the same for a model that is in no pipeline."""
+    if not _is_transformers(model):
+        return "It is no model of transformers."
+    return _why_not_model(model) or why_no_view(model)
+
+
+def may_share(pipeline: Any, parameters: Mapping[str, Any]) -> bool:
+    """Whether calls with these parameters may be run together.  Raises nothing."""
+    if not _FREE_PARAMETERS.issuperset(parameters) or _why_not_pipeline(pipeline) is not None:
+        return False
+    if not all(isinstance(value, bool | int | float | str) for value in parameters.values()):
+        return False
+    settings = generation_settings(pipeline, {**pipeline._forward_params, **parameters})  # noqa: SLF001 - it has no public name
+    limit = settings.get("max_new_tokens")
+    # Without a limit of new tokens there is one of all tokens, which the prompt decides about.
+    return isinstance(limit, int) and limit > 0
+
+
+def _why_not_pipeline(pipeline: Any) -> str | None:
     if not is_text_generation(pipeline):
         return f"The task is {pipeline.task!r}; only plain text generation is batched."
     return (
@@ -112,20 +145,9 @@ def why_no_batch(pipeline: Any) -> str | None:
     )
 
 
-def may_share(pipeline: Any, parameters: Mapping[str, Any]) -> bool:
-    """Whether calls with these parameters may be run together.  Raises nothing."""
-    if why_no_batch(pipeline) is not None or not _FREE_PARAMETERS.issuperset(parameters):
-        return False
-    if not all(isinstance(value, bool | int | float | str) for value in parameters.values()):
-        return False
-    limit = getattr(pipeline.generation_config, "max_new_tokens", None)
-    limit = {"max_new_tokens": limit, **pipeline._forward_params, **parameters}["max_new_tokens"]  # noqa: SLF001 - it has no public name
-    # Without a limit of new tokens there is one of all tokens, which the prompt decides about.
-    return isinstance(limit, int) and limit > 0
-
-
 def _why_not_model(model: Any) -> str | None:
-    parameters = inspect.signature(type(model).forward).parameters
+    forward = getattr(plain_class(model), "forward", None)
+    parameters = {} if forward is None else inspect.signature(forward).parameters
     config = getattr(model, "config", None)
     reasons = (
         (getattr(model, "hf_device_map", None) or hasattr(model, "_hf_hook"), _SPREAD),
@@ -134,7 +156,10 @@ def _why_not_model(model: Any) -> str | None:
             "The model is quantized: in a batch its answers may differ.",
         ),
         (_has_adapter(model), "The model has PEFT adapters, which are switched for all of it."),
-        (not _is_transformers(model), "The model is not a class of transformers' own."),
+        (
+            not (_is_transformers(model) and _is_theirs(forward)),
+            "The model is not a class of transformers' own.",
+        ),
         (
             getattr(model, "_is_stateful", False)
             or getattr(config, "is_encoder_decoder", False)
@@ -168,6 +193,13 @@ def _is_transformers(model: Any) -> bool:
     )
 
 
+def _is_theirs(forward: Any) -> bool:
+    # Models that come with code of their own are in the second package.
+    return str(getattr(forward, "__module__", "")).startswith(
+        ("transformers.", "transformers_modules.")
+    )
+
+
 def _why_not_settings(pipeline: Any) -> str | None:
     given: set[str] = set()
     for parameters in (
@@ -176,10 +208,13 @@ def _why_not_settings(pipeline: Any) -> str | None:
         pipeline._postprocess_params,  # noqa: SLF001 - as above
     ):
         given |= parameters.keys()
+    settings = generation_settings(pipeline, {})
+    if not settings.is_known:
+        return "This version of transformers keeps its settings where they are not known."
     config = {
         name
-        for name, value in vars(pipeline.generation_config).items()
-        if not (name.startswith("_") or name in _ROW_BY_ROW | _IDLE or _is_off(name, value))
+        for name, value in settings.items()
+        if not (name in _ROW_BY_ROW | _IDLE or _is_off(name, value))
     }
     odd = sorted((given - _FREE_PARAMETERS) | config)
     if not odd:

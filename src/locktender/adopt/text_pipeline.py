@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import Any
 
 from locktender.adopt.encoding import encoding
+from locktender.adopt.generation_settings import generation_settings
 from locktender.adopt.job import Job
 from locktender.adopt.text_batch import is_plain_search, is_text_generation
 from locktender.adopt.text_row import Row, RowText, Watch
@@ -142,8 +143,8 @@ class Generation:
         self._before, self._during, self._after = (
             {**made_with, **called_with} for made_with, called_with in zip(own, parts, strict=True)
         )
-        self._config = self._during.get("generation_config", pipeline.generation_config)
-        self._is_plain = is_plain_search(self._during, self._config)
+        self._generation = generation_settings(pipeline, self._during)
+        self._is_plain = is_plain_search(self._generation)
 
     def encode(self, job: Job[Completion]) -> Prompt | None:
         """Return the prompt of `job`; None if the job has ended instead."""
@@ -224,20 +225,12 @@ class Generation:
 
     def setting(self, name: str) -> Any:
         """Return a setting as `generate` finds it."""
-        for place in (self._config, self._pipeline.model.generation_config):
-            value = self._during.get(name)
-            if value is None:
-                value = getattr(place, name, None)
-            if value is not None:
-                return value
-        return None
+        return self._generation.get(name)
 
 
 def max_new_tokens(pipeline: Any, parameters: Mapping[str, Any]) -> int | None:
     """Return how many new tokens there may be, as far as that can be told without a prompt."""
-    limit = parameters.get("max_new_tokens")
-    if limit is None:
-        limit = getattr(getattr(pipeline, "generation_config", None), "max_new_tokens", None)
+    limit = generation_settings(pipeline, parameters).get("max_new_tokens")
     return limit if isinstance(limit, int) else None
 
 

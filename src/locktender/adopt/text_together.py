@@ -2,18 +2,21 @@
 
 Prompts and answers are made by the pipeline's own parts (`text_pipeline`); what lies between them,
 the tokens, comes from the engine that serves models in processes of their own, here on the weights
-of the user's model.  Texts that it cannot take are answered alone, while the others wait.
+of the user's model (`own_copy`).  Texts that it cannot take are answered alone, while the others
+wait; and so does whoever calls the model directly, between two tokens.
 """
 
 import itertools
 import logging
 from collections.abc import Hashable
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Any
 
 from locktender.adopt.call import Call
 from locktender.adopt.job import Job
+from locktender.adopt.own_copy import OwnCopies
 from locktender.adopt.text_batch import may_share
 from locktender.adopt.text_pipeline import (
     Completion,
@@ -35,7 +38,6 @@ MAX_TOGETHER = 32  # texts
 _KV_BYTES = 1 << 30
 _CPU_KV_BYTES = 1 << 28  # of the memory that everything else is in
 _MAX_TOKENS = 256  # charged where nothing says how many there may be; the pipeline's own default
-_ENGINE = "_locktender_engine"  # on the model
 # What `generate` takes where neither the call nor the model says anything.
 _USUAL = {
     "temperature": 1.0,
@@ -46,15 +48,22 @@ _USUAL = {
 }
 
 
-def make_job(pipeline: Any, task: TextTask, *, kv_bytes: int | None = None) -> Job[Completion]:
-    """Return the job that has `pipeline` answer `task`."""
+def make_job(
+    pipeline: Any,
+    task: TextTask,
+    *,
+    copies: OwnCopies | None = None,
+    kv_bytes: int | None = None,
+) -> Job[Completion]:
+    """Return the job that has `pipeline` answer `task`; `copies` are its owner's."""
+    copies = copies or OwnCopies()
     parameters = dict(task.settings.parameters)
     may_join = may_share(pipeline, parameters)
     limit = max_new_tokens(pipeline, parameters)
     key: Hashable = ("texts", id(pipeline)) if may_join else None
-    together = partial(_run_together, pipeline, kv_bytes)
+    together = partial(_run_together, pipeline, copies, kv_bytes)
     return Job(
-        together if may_join else partial(run_text, pipeline),
+        together if may_join else partial(_run_alone, pipeline, copies),
         payload=task,
         key=key,
         prompt=task.prompt,
@@ -62,13 +71,19 @@ def make_job(pipeline: Any, task: TextTask, *, kv_bytes: int | None = None) -> J
     )
 
 
-def _run_together(pipeline: Any, kv_bytes: int | None, call: Call) -> None:
+def _run_alone(pipeline: Any, copies: OwnCopies, call: Call) -> None:
+    run_text(copies.pipeline(pipeline), call)
+
+
+def _run_together(
+    pipeline: Any, copies: OwnCopies, kv_bytes: int | None, call: Call
+) -> None:
     """Answer the jobs of `call`, and those that join it."""
-    batch = engine_of(pipeline.model, kv_bytes)
-    company = _Alone(pipeline, call) if batch is None else _Company(pipeline, call, batch)
+    company = _Company(pipeline, copies, kv_bytes, call)
     newcomers = list(call)
     try:
         while newcomers or company.has_work() or not call.close():
+            company.look(has_newcomers=bool(newcomers))
             for job in newcomers:
                 company.begin(job)
             company.go_on()
@@ -77,70 +92,87 @@ def _run_together(pipeline: Any, kv_bytes: int | None, call: Call) -> None:
         company.disband()
 
 
-class _Alone:
-    """One after the other, for models that the engine cannot take."""
-
-    def __init__(self, pipeline: Any, call: Call) -> None:
-        self._pipeline = pipeline
-        self._call = call
-
-    def has_work(self) -> bool:
-        return False
-
-    def begin(self, job: Job[Completion]) -> None:
-        run_text(self._pipeline, [job])
-        self._call.done(job)
-
-    def go_on(self) -> None:
-        """Do nothing: all that has begun has ended."""
-
-    def disband(self) -> None:
-        """Do nothing, as above."""
-
-
 class _Company:
-    """Those who are answered together."""
+    """Those who are answered together; alone, one after the other, where there is no engine."""
 
-    def __init__(self, pipeline: Any, call: Call, batch: Any) -> None:
-        self._pipeline = pipeline
+    def __init__(
+        self, pipeline: Any, copies: OwnCopies, kv_bytes: int | None, call: Call
+    ) -> None:
+        self._original = pipeline
+        self._copies = copies
+        self._kv_bytes = kv_bytes
         self._call = call
-        self._batch = batch
         self._keys = itertools.count(1)
-        self._parts: dict[int, tuple[Generation, Prompt, Row]] = {}
+        self._parts: dict[int, _Part] = {}
+        self._pipeline: Any = None  # a copy of the user's
+        self._batch: Any = None
+        self._takes = False  # whether texts that begin now are answered together
+        self._was_lent = False
 
     def has_work(self) -> bool:
         return bool(self._parts)
 
-    def begin(self, job: Job[Completion]) -> None:
+    def look(self, *, has_newcomers: bool) -> None:
+        """See whether the user has changed anything: before a text begins, and after a loan.
+
+        Those who are under way go on with the changed model, or, where there is no engine on it,
+        come to their end as they began.
+        """
+        if has_newcomers:
+            self._pipeline = self._copies.pipeline(self._original)
+        if has_newcomers or self._was_lent:
+            self._was_lent = False
+            if not self._parts:
+                self._batch = None  # it may be in the way of another one's memory
+            batch = engine_of(self._original.model, self._copies, self._kv_bytes)
+            self._takes = batch is not None
+            if batch is not None and batch is not self._batch:
+                self._batch = batch
+                self._move()
+
+    def begin(self, job: Job[Any]) -> None:
         """Take `job`, or end it."""
-        with failing(job):
-            generation = Generation(self._pipeline, job.payload.settings)
-            prompt = generation.encode(job)
-            if prompt is not None:
-                self._add(generation, prompt)
+        if job.is_interlude:
+            job.work(Call([job]))
+            self._was_lent = True
+        elif not self._takes:
+            run_text(self._pipeline, [job])
+        else:
+            with failing(job):
+                generation = Generation(self._pipeline, job.payload.settings)
+                prompt = generation.encode(job)
+                if prompt is not None:
+                    self._add(generation, prompt)
         if job.has_ended:
             self._call.done(job)
 
     def _add(self, generation: Generation, prompt: Prompt) -> None:
-        key, row = next(self._keys), generation.row(prompt.job)
-        ids = prompt.inputs["input_ids"][0].tolist()
+        key, part = next(self._keys), _Part(generation, prompt, generation.row(prompt.job))
         try:
-            self._batch.add(key, ids, _options(generation, prompt))
+            self._batch.add(key, part.ids(), part.options)
         except ValueError:  # too long, or empty: whatever the pipeline makes of that
             generation.answer(prompt)
             return
-        self._parts[key] = generation, prompt, row
+        self._parts[key] = part
+
+    def _move(self) -> None:
+        """Have those who are under way go on with another engine."""
+        for key, part in self._parts.items():
+            n_left = part.options.max_new_tokens - len(part.row.tokens)
+            self._batch.add(key, part.ids(), replace(part.options, max_new_tokens=n_left))
 
     def go_on(self) -> None:
         """Give each its next token; end those who have their last, or whom nobody waits for."""
-        for key, (_, prompt, row) in list(self._parts.items()):
-            if row.is_unwanted:
+        for key, part in list(self._parts.items()):
+            if part.row.is_unwanted:
                 self._batch.cancel(key)
-                is_dropped(prompt.job)
+                is_dropped(part.prompt.job)
                 self._leave(key)
+        if not self._parts:
+            return
         for event in self._batch.step():
             if event.error is not None:
-                self._parts[event.key][1].job.fail(event.error)
+                self._parts[event.key].prompt.job.fail(event.error)
                 self._leave(event.key)
             else:
                 self._see(event)
@@ -151,18 +183,34 @@ class _Company:
             self._batch.cancel(key)
 
     def _see(self, event: Any) -> None:
-        generation, prompt, row = self._parts[event.key]
-        with failing(prompt.job):
-            row.see(import_module("torch").tensor([event.token]))
-            if event.end is None and not row.is_done:
+        part = self._parts[event.key]
+        with failing(part.prompt.job):
+            part.row.see(import_module("torch").tensor([event.token]))
+            if event.end is None and not part.row.is_done:
                 return
             if event.end is None:
                 self._batch.cancel(event.key)
-            generation.end(prompt, row, generation.outputs(prompt, row))
+            outputs = part.generation.outputs(part.prompt, part.row)
+            part.generation.end(part.prompt, part.row, outputs)
         self._leave(event.key)
 
     def _leave(self, key: int) -> None:
-        self._call.done(self._parts.pop(key)[1].job)
+        self._call.done(self._parts.pop(key).prompt.job)
+
+
+class _Part:
+    """A text that is under way."""
+
+    def __init__(self, generation: Generation, prompt: Prompt, row: Row) -> None:
+        self.generation = generation
+        self.prompt = prompt
+        self.row = row
+        self.options = _options(generation, prompt)
+
+    def ids(self) -> list[int]:
+        """Return the tokens that there are, of the prompt and of the answer."""
+        ids: list[int] = self.prompt.inputs["input_ids"][0].tolist()
+        return ids + self.row.tokens
 
 
 def _options(generation: Generation, prompt: Prompt) -> Any:
@@ -183,32 +231,18 @@ def _options(generation: Generation, prompt: Prompt) -> Any:
     )
 
 
-class _Engine:
-    """The engine on a model, or none where there can be none; a copied model gets its own."""
+def engine_of(model: Any, copies: OwnCopies, kv_bytes: int | None = None) -> Any:
+    """Return the engine on the weights of `model` as they are now; None if there can be none."""
+    usual = _CPU_KV_BYTES if model.device.type == "cpu" else _KV_BYTES
 
-    def __init__(self, batch: Any = None) -> None:
-        self.batch = batch
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        return None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()
-
-
-def engine_of(model: Any, kv_bytes: int | None = None) -> Any:
-    """Return the engine on `model`, made when it is first wanted; None if there can be none."""
-    engine = vars(model).get(_ENGINE)
-    if engine is None:
+    def make(view: Any) -> Any:
         token_batch = import_module("locktender.model.engines.token_batch")
-        engine = _Engine()
-        usual = _CPU_KV_BYTES if model.device.type == "cpu" else _KV_BYTES
-        kv_bytes = usual if kv_bytes is None else kv_bytes
         try:
-            engine.batch = token_batch.TokenBatch(
-                model, max_running=MAX_TOGETHER, kv_bytes=kv_bytes
+            return token_batch.TokenBatch(
+                view, max_running=MAX_TOGETHER, kv_bytes=usual if kv_bytes is None else kv_bytes
             )
         except (ConfigError, RuntimeError) as error:  # the latter for memory that is not there
             _log.warning("%s answers one text at a time: %s", type(model).__name__, error)
-        object.__setattr__(model, _ENGINE, engine)
-    return engine.batch
+            return None
+
+    return copies.engine(model, make)

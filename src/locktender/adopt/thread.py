@@ -197,6 +197,8 @@ class ThreadReplica:
         return run
 
     def _alike(self, job: Job[Any]) -> list[_Running]:
+        if job.is_interlude:
+            return [running for running in self._running if running.key is not None]
         if job.key is None:
             return []
         return [running for running in self._running if running.key == job.key]

@@ -220,7 +220,7 @@ class _Graph:
             for _ in range(2):
                 forward()
         torch.cuda.current_stream().wait_stream(stream)
-        with torch.cuda.graph(self._graph, pool=pool):
+        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
             self._logits, self._best = forward()
 
     def replay(self, pieces: Sequence[Piece], rows: list[int]) -> Outcome:
