@@ -10,6 +10,8 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 from locktender.adopt.encoding import encoding
@@ -20,6 +22,7 @@ __all__ = ["OwnCopies"]
 
 _log = logging.getLogger(__name__)
 _MAX_TOKENIZERS = 4  # of pipelines over one model; the one that was used last stays
+_METHODS = (FunctionType, MethodType, partial)
 _RUST_PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 
 
@@ -88,13 +91,16 @@ class _OwnTokenizer:
 
 
 def _copied(tokenizer: Any) -> Any:
+    # A method that the user has put on it would go on setting what is in the original.
+    if any(isinstance(part, _METHODS) for part in vars(tokenizer).values()):
+        return tokenizer  # which is then used in turns, as `encoding` has it
     try:
         with encoding(tokenizer):
             own = object.__new__(plain_class(tokenizer))
             place = {name: part for name, part in vars(tokenizer).items() if name != OWNER}
             vars(own).update(copy.deepcopy(place))
     except Exception:  # noqa: BLE001 - a boundary: a tokenizer of the user's may be anything
-        return tokenizer  # which is then used in turns, as `encoding` has it
+        return tokenizer  # as above
     return own
 
 
@@ -107,7 +113,7 @@ def _state_of(tokenizer: Any) -> tuple[object, ...]:
     }
     rust = getattr(tokenizer, "backend_tokenizer", None)
     parts = [_state_of_part(getattr(rust, name, None)) for name in _RUST_PARTS]
-    return plain, _length_of(tokenizer), parts
+    return plain, sorted(vars(tokenizer).keys() - {OWNER}), _length_of(tokenizer), parts
 
 
 def _state_of_part(part: Any) -> object:

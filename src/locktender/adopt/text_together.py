@@ -83,9 +83,15 @@ def _run_together(
     newcomers = list(call)
     try:
         while newcomers or company.has_work() or not call.close():
-            company.look(has_newcomers=bool(newcomers))
+            texts = [job for job in newcomers if not job.is_interlude]
             for job in newcomers:
-                company.begin(job)
+                if job.is_interlude:
+                    company.make_way(job)
+            company.look(has_newcomers=bool(texts))
+            for job in texts:
+                # In the job's own circumstances, in which it has the owner's turn; a copy, because
+                # those of the first job are the call's.
+                job.context.copy().run(company.begin, job)
             company.go_on()
             newcomers = call.joined()
     finally:
@@ -130,12 +136,15 @@ class _Company:
                 self._batch = batch
                 self._move()
 
+    def make_way(self, job: Job[Any]) -> None:
+        """Let `job` have the model before the next token."""
+        job.work(Call([job]))
+        self._was_lent = True
+        self._call.done(job)
+
     def begin(self, job: Job[Any]) -> None:
         """Take `job`, or end it."""
-        if job.is_interlude:
-            job.work(Call([job]))
-            self._was_lent = True
-        elif not self._takes:
+        if not self._takes:
             run_text(self._pipeline, [job])
         else:
             with failing(job):

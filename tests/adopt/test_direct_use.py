@@ -1,0 +1,178 @@
+"""Those who use a guarded model past LangChain get what they get alone, and leave it as it was.
+
+The model is small and random: what is shown is whose numbers a call gets, not what they mean.
+`checks/test_direct_use.py` does the same on the real model.
+"""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.direct_use import DirectUses, Traffic, snapshot
+from harness.pipe import MakePipe, make_tiny_pipe, one_torch_thread
+
+from locktender import guard
+from locktender.adopt.swap import OWNER, plain_class
+
+N_USES = 2000
+
+
+@pytest.fixture
+def pipe(make_tiny_pipe: MakePipe) -> Any:
+    return make_tiny_pipe(max_new_tokens=12)
+
+
+@pytest.mark.parametrize("n_users", [1, 2])
+def test_direct_users_and_callers_get_what_each_gets_alone(pipe: Any, n_users: int) -> None:
+    uses, traffic = DirectUses(pipe), Traffic(pipe, n_callers=8)
+    before = snapshot(pipe)
+    guard(traffic.llm)
+    wrong: list[str] = []
+    with traffic:
+        users = [
+            threading.Thread(target=lambda: wrong.extend(uses.run(N_USES // n_users)))
+            for _ in range(n_users)
+        ]
+        for user in users:
+            user.start()
+        for user in users:
+            user.join()
+    assert wrong == []
+    assert traffic.wrong == []
+    assert traffic.n_right > 0
+    assert snapshot(pipe) == before
+
+
+def test_a_guarded_object_has_another_class_and_one_attribute_more(pipe: Any) -> None:
+    things = (pipe.model, pipe.tokenizer, pipe.model.config, pipe.model.generation_config)
+    before = [(type(thing), set(vars(thing))) for thing in things]
+    llm = Traffic(pipe, n_callers=1).llm
+    guard(llm)
+    llm.invoke("One")
+    for thing, (kind, names) in zip(things, before, strict=True):
+        assert plain_class(thing) is kind
+        assert set(vars(thing)) - names <= {OWNER}
+
+
+def test_no_more_than_one_runs_the_weights_at_once(pipe: Any) -> None:
+    inside, most, lock = 0, 0, threading.Lock()
+    layer = pipe.model.model.layers[0].self_attn
+    plain = type(layer).forward
+
+    def forward(self: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        try:
+            return plain(self, *arguments, **options)
+        finally:
+            with lock:
+                inside -= 1
+
+    layer.__class__ = type("Counted", (type(layer),), {"forward": forward})
+    uses, traffic = DirectUses(pipe), Traffic(pipe, n_callers=4)
+    guard(traffic.llm)
+    wrong: list[str] = []
+    with traffic:
+        users = [threading.Thread(target=lambda: wrong.extend(uses.run(60))) for _ in range(3)]
+        for user in users:
+            user.start()
+        for user in users:
+            user.join()
+    assert (wrong, traffic.wrong, most) == ([], [], 1)
+
+
+def test_what_torch_is_told_for_a_thread_counts_for_its_direct_calls(pipe: Any) -> None:
+    import torch  # noqa: PLC0415 - it takes seconds
+
+    guard(Traffic(pipe, n_callers=1).llm)
+    ids = torch.tensor([[5, 6, 7]])
+    assert pipe.model(ids).logits.requires_grad
+    with torch.no_grad():
+        assert not pipe.model(ids).logits.requires_grad
+    with torch.inference_mode():
+        assert pipe.model(ids).logits.is_inference()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert pipe.model(ids).logits.dtype == torch.bfloat16
+
+
+def test_a_model_that_is_cast_after_its_first_call_goes_on(pipe: Any) -> None:
+    import torch  # noqa: PLC0415 - it takes seconds
+
+    traffic = Traffic(pipe, n_callers=1)
+    guard(traffic.llm)
+    traffic.llm.invoke("One")
+    pipe.model.to(torch.bfloat16)
+    assert traffic.llm.invoke("One").startswith("One")
+    pipe.model.to(torch.float32)
+    assert traffic.llm.invoke(traffic.prompts[0]) == traffic.alone[0]
+
+
+def test_a_model_that_is_cast_between_two_tokens_goes_on(pipe: Any) -> None:
+    import torch  # noqa: PLC0415 - it takes seconds
+
+    traffic = Traffic(pipe, n_callers=1)
+    guard(traffic.llm)
+    stream = traffic.llm.stream("One", pipeline_kwargs={"max_new_tokens": 200})
+    head = next(stream)
+    pipe.model.to(torch.float64)
+    tail = [each for each in stream if each]
+    assert head or tail
+    pipe.model.to(torch.float32)
+    assert traffic.llm.invoke(traffic.prompts[0]) == traffic.alone[0]
+
+
+def test_two_models_over_one_config_have_their_own_answers(pipe: Any, hf_folder: Path) -> None:  # noqa: ARG001 - the folder is loaded
+    import copy  # noqa: PLC0415 - for this test
+
+    other = copy.copy(pipe)
+    other.model = type(pipe.model)(pipe.model.config).eval()
+    other.model.generation_config.eos_token_id = None
+    assert other.model.config is pipe.model.config
+    sides = [Traffic(each, n_callers=4) for each in (pipe, other)]
+    assert sides[0].alone != sides[1].alone
+    for side in sides:
+        guard(side.llm)
+    with sides[0], sides[1]:
+        for side in sides:
+            side.wait(40)
+    assert [side.wrong for side in sides] == [[], []]
+    assert pipe.model.config._attn_implementation != "locktender"
+
+
+def test_a_hook_of_the_users_sees_what_it_would_without_the_guard(pipe: Any) -> None:
+    shapes: list[tuple[int, ...]] = []
+    traffic = Traffic(pipe, n_callers=1)
+    traffic.llm.invoke("One")
+    guard(traffic.llm)
+    traffic.llm.invoke("One")
+    layer = pipe.model.model.layers[0]
+    hook = layer.register_forward_hook(lambda _m, _i, out: shapes.append(tuple(out.shape)))
+    assert traffic.llm.invoke(traffic.prompts[0]) == traffic.alone[0]
+    guarded = list(shapes)
+    shapes.clear()
+    plain_class(pipe)(model=pipe.model, tokenizer=pipe.tokenizer, max_new_tokens=12, do_sample=False)(
+        traffic.prompts[0]
+    )
+    assert guarded == shapes
+    assert len(shapes) == 12
+    hook.remove()
+    assert traffic.llm.invoke(traffic.prompts[0]) == traffic.alone[0]
+    assert len(shapes) == 12
+
+
+def test_a_thread_of_a_model_in_a_way_of_the_users_own_gets_its_turn(pipe: Any) -> None:
+    """A text streamer is fed by a thread, which knows nothing of the call that has begun it."""
+    from langchain_huggingface import HuggingFacePipeline  # noqa: PLC0415 - it takes seconds
+
+    class Mine(HuggingFacePipeline):
+        def _generate(self, *arguments: Any, **options: Any) -> Any:
+            return super()._generate(*arguments, **options)
+
+    mine, plain = Mine(pipeline=pipe), Mine(pipeline=pipe)
+    alone = "".join(plain.stream("One"))
+    guard(mine)
+    assert "".join(mine.stream("One")) == alone
+    assert mine.invoke("One") == plain.invoke("One")
