@@ -50,7 +50,9 @@ def inner_of(model: object) -> object | None:
     for kind in type(model).__mro__:
         name = _WAY.get(kind.__name__)
         if name is not None and kind.__module__.startswith(_PACKAGES):
-            inner = _held_by(model, name) or _held_by(model, f"_{name}")
+            inner = _held_by(model, name)
+            if inner is None:  # and not: if it is false, which a compiled model cannot say
+                inner = _held_by(model, f"_{name}")
             return inner if hasattr(inner, "__dict__") else None
     return None
 
