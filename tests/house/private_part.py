@@ -57,10 +57,12 @@ _LEFT_OUT = "Doctor and the guard do not search it."
 _LIKE_ANY = "It is searched as any object."
 _MADE_WITH = "Texts are run one at a time, by the pipeline itself."
 _NO_BOUND = "It does not bound the context, or is not there to do so."
+_NO_PREFIX = "The routes of a router are known without the prefix that it was included with."
 _NO_SIGN = "What it is a sign of is taken not to be there."
 _OVERRIDDEN = (
     "A subclass defines it, by LangChain's word: what LangChain calls instead must be found."
 )
+_OWN_SCHEMA = "An input is held against the graph's own schema."
 _UNFOUND = "Such models are not found, and test_hazards fails."
 
 PARTS: tuple[Part, ...] = (
@@ -90,6 +92,14 @@ PARTS: tuple[Part, ...] = (
         "Routers are taken to be copied into the app, as they were before it came.",
         since="0.137.0",
     ),
+    Part(
+        "fastapi.routing._IncludedRouter.include_context",
+        "app.routes",
+        _NO_PREFIX,
+        since="0.137.0",
+    ),
+    Part("fastapi.routing._RouterIncludeContext.prefix", "app.routes", _NO_PREFIX, since="0.137.0"),
+    Part("fastapi.routing.APIRoute.unique_id", "app.routes", "/a-b and /a_b may share an id."),
     Part(
         "starlette.applications.Starlette.exception_handlers",
         "app.answer",
@@ -194,8 +204,10 @@ PARTS: tuple[Part, ...] = (
     Part(
         "langgraph.graph.state.CompiledStateGraph.builder",
         "app.graph_state",
-        "An input is held against the graph's own schema.",
+        _OWN_SCHEMA,
     ),
+    Part("langgraph.graph.state.StateGraph.input_schema", "app.graph_state", _OWN_SCHEMA),
+    Part("langgraph.graph.state.StateGraph.schemas", "app.graph_state", _OWN_SCHEMA),
     Part("langgraph.pregel", "app.graph", "A graph is served as any runnable."),
     Part(
         "langgraph.pregel.main",
@@ -211,7 +223,7 @@ PARTS: tuple[Part, ...] = (
         "langgraph.types.Interrupt.response_schema",
         "app.extension",
         "An interrupt is told of without it.",
-        since="1.3",
+        since="1.2.12",
     ),
     Part("langgraph.types.Send.timeout", "app.extension", "A Send has no limit.", since="1.2.0"),
     # pydantic
