@@ -30,6 +30,14 @@ def modules() -> Mapping[str, ast.Module]:
 
 
 @pytest.fixture(scope="session")
+def pins() -> Mapping[str, str]:
+    """The versions in constraints.txt, by library."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    words = [line.split()[0].partition("==") for line in lines if not line.startswith("#")]
+    return {name.lower().replace("_", "-"): version for name, _, version in words}
+
+
+@pytest.fixture(scope="session")
 def python_files() -> Mapping[str, str]:
     """Every Python file that we wrote, as text, by its path in the checkout."""
     return {name: text for name, text in _texts().items() if name.endswith(".py")}

@@ -8,6 +8,7 @@ and dicts of them, of which long streams are made, are added at once.  Pure.
 import functools
 import operator
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from langchain_core.messages import AIMessageChunk
@@ -41,7 +42,10 @@ def _sum(chunks: Sequence[Any]) -> Any:
     if kind is AIMessageChunk:
         return chunks[0] + list(chunks[1:])
     if kind is AddableDict:
-        return _sum_of_dicts(chunks)
+        # What cannot be added is for the class to judge: before langchain-core 1.5 it took the
+        # later value.
+        with suppress(TypeError):
+            return _sum_of_dicts(chunks)
     return functools.reduce(operator.add, chunks)
 
 

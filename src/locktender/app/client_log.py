@@ -62,5 +62,6 @@ def sum_patches(patches: Sequence[Any]) -> Any:
     first = kind(*(op for patch in ops for op in patch.ops))
     try:
         return first + last
-    except (JsonPatchException, JsonPointerException):
+    except (JsonPatchException, JsonPointerException, TypeError):
+        # A TypeError is what jsonpatch 1.33 raises for an operation that is no object.
         return kind(*first.ops, *last.ops)

@@ -7,6 +7,7 @@ models are called is `openapi`'s.
 """
 
 import inspect
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -15,9 +16,8 @@ from fastapi import APIRouter, Body, FastAPI
 from fastapi.params import Depends
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from starlette.convertors import PathConvertor, StringConvertor
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match, compile_path
+from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 from locktender.app.openapi import Models
@@ -34,6 +34,7 @@ _TEXTS = {
     "output_schema": "The JSON Schema of the output.",
     "config_schema": "The JSON Schema of a config, as far as a caller may set it.",
 }
+_PARAMETER = re.compile(r"{([A-Za-z_]\w*):?(\w*)}")  # as Starlette's paths have them
 _HASHED = "The path carries a config, as share links have it: JSON, compressed by lz-string."
 
 
@@ -139,10 +140,8 @@ def models_of(route: BaseRoute) -> Models | None:
 
 
 def _signature(path: str, request: Any) -> inspect.Signature:
-    _, _, convertors = compile_path(path)
     annotations: dict[str, Any] = {
-        name: str if isinstance(convertor, StringConvertor | PathConvertor) else Any
-        for name, convertor in convertors.items()
+        name: str if kind in {"", "path", "str"} else Any for name, kind in _PARAMETER.findall(path)
     }
     if request is not None:
         body = next(name for name in ("body", "request_body_") if name not in annotations)

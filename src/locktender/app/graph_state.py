@@ -70,10 +70,10 @@ def part_schema_of(runnable: _Any) -> type[BaseModel] | None:
     """
     graph = first_graph(runnable)
     builder = getattr(graph, "builder", None)
-    if builder is None or _has_own_input_type(runnable):
+    state = getattr(builder, "input_schema", None)
+    if state is None or _has_own_input_type(runnable):
         return None
-    state = builder.input_schema
-    keys = [key for key in builder.schemas[state] if key in graph.channels]
+    keys = [key for key in getattr(builder, "schemas", {}).get(state, ()) if key in graph.channels]
     if not keys or "__root__" in keys:
         return None
     hints = {key: _checkable(hint) for key, hint in _hints(state, keys).items()}

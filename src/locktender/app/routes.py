@@ -101,13 +101,13 @@ def is_taken(app: FastAPI | APIRouter, path: str) -> bool:
 
 def keep_ids_apart(app: FastAPI | APIRouter, n_before: int) -> None:
     """Have no route after the first `n_before` share an operation's id: /a-b and /a_b would."""
-    taken = {route.unique_id for route in _shown(app.routes[:n_before])}
+    taken = {_id_of(route) for route in _shown(app.routes[:n_before])} - {None}
     for route in _shown(app.routes[n_before:]):
-        if route.unique_id in taken:
+        if _id_of(route) in taken:
             names = (f"{route.unique_id}_{n}" for n in count(2))
             route.unique_id = next(name for name in names if name not in taken)
             route.operation_id = route.unique_id
-        taken.add(route.unique_id)
+        taken.add(_id_of(route))
 
 
 def endpoint_of(route: object) -> Endpoint | None:
@@ -131,9 +131,14 @@ def routes_of(routes: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, An
         path = prefix + (getattr(route, "path", None) or "")
         router = getattr(route, "original_router", None)  # FastAPI keeps what was included apart
         if router is not None:
-            yield from routes_of(router.routes, path + route.include_context.prefix)
+            included = getattr(route, "include_context", None)
+            yield from routes_of(router.routes, path + getattr(included, "prefix", ""))
         else:
             yield path, route
+
+
+def _id_of(route: APIRoute) -> str | None:
+    return getattr(route, "unique_id", None)
 
 
 def _shown(routes: Iterable[object]) -> Iterator[APIRoute]:

@@ -1,18 +1,21 @@
 // What LangChain's own JavaScript client gets of a server.
 //
-//     node client.mjs BASE_URL FOLDER
+//     node client.mjs BASE_URL FOLDER [CONNECTION]
 //
-// FOLDER is where `npm` has put the packages.  Prints one JSON object: what each call gave, or the
+// FOLDER is where `npm` has put the packages.  CONNECTION is `close` for a server that closes a
+// connection after a failure without saying so.  Prints one JSON object: what each call gave, or the
 // error that it threw.
 
 import { createRequire } from "node:module";
 
-const [base, folder] = process.argv.slice(2);
+const [base, folder, connection = "keep-alive"] = process.argv.slice(2);
 const require = createRequire(`${folder}/`);
 const { RemoteRunnable } = require("@langchain/core/runnables/remote");
 const { HumanMessage } = require("@langchain/core/messages");
 
-const remote = (path, options = {}) => new RemoteRunnable({ url: `${base}${path}`, options });
+const headers = { connection };
+const remote = (path, options = {}) =>
+  new RemoteRunnable({ url: `${base}${path}`, options: { headers, ...options } });
 
 // Ids and times are not the same twice.
 const CHANGING = new Set(["id", "run_id", "start_time", "end_time"]);

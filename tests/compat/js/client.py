@@ -33,11 +33,11 @@ def packages_folder() -> Path:
     return folder
 
 
-def found_by_client(port: int) -> dict[str, Any]:
+def found_by_client(port: int, connection: str = "keep-alive") -> dict[str, Any]:
     """Return what `client.mjs` prints of the server at `port`."""
     folder = packages_folder()
     client = [program("node"), str(HERE / "client.mjs"), f"http://127.0.0.1:{port}", str(folder)]
-    found: dict[str, Any] = json.loads(run(client, folder, RUN_S).splitlines()[-1])
+    found: dict[str, Any] = json.loads(run([*client, connection], folder, RUN_S).splitlines()[-1])
     return found
 
 

