@@ -1,0 +1,120 @@
+"""Know what the standard library's holders hold, without asking any code of the user's.
+
+Those written in C are asked of the garbage collector, which knows what they keep alive; a variable
+of the context, a weak reference and a thread's own dictionary are read by the methods of their
+built-in types.  Holders written in Python have fields, which are `contents`'s.
+"""
+
+import functools
+import itertools
+import operator
+import queue
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import Context, ContextVar
+from gc import get_referents
+from types import (
+    AsyncGeneratorType,
+    BuiltinMethodType,
+    CoroutineType,
+    GeneratorType,
+    GenericAlias,
+    MappingProxyType,
+)
+from typing import Any, cast
+
+from locktender.adopt.lineage import lineage
+
+__all__ = ["UNSET", "held_by"]
+
+UNSET: Any = object()  # what is not there
+
+Held = Iterator[tuple[str, object]]
+
+# Built-in types whose parts have no name, or none that says more than "in there".
+_UNNAMED = frozenset(
+    {
+        AsyncGeneratorType,
+        BuiltinMethodType,
+        Context,
+        CoroutineType,
+        GeneratorType,
+        GenericAlias,
+        MappingProxyType,
+        enumerate,
+        filter,
+        itertools.accumulate,
+        itertools.chain,
+        itertools.compress,
+        itertools.count,
+        itertools.cycle,
+        itertools.dropwhile,
+        itertools.filterfalse,
+        itertools.groupby,
+        itertools.islice,
+        itertools.product,
+        itertools.repeat,
+        itertools.starmap,
+        itertools.takewhile,
+        itertools.zip_longest,
+        map,
+        operator.attrgetter,
+        operator.itemgetter,
+        operator.methodcaller,
+        queue.SimpleQueue,
+        reversed,
+        slice,
+        super,
+        type(functools.lru_cache(len)),
+        type(iter([])),
+        type(iter(())),
+        type(iter({})),
+        type(iter({}.values())),
+        type(iter({}.items())),
+        type({}.keys()),
+        type({}.values()),
+        type({}.items()),
+        type(print.__call__),
+        zip,
+    }
+)
+_FUTURES = frozenset({"_asyncio.Future", "_asyncio.Task"})
+
+
+def held_by(value: object) -> Held:
+    """Yield what a holder of the standard library holds, each with what its path ends in."""
+    for kind in lineage(type(value)):
+        read = _READ.get(kind)
+        if read is not None:
+            yield from read(value)
+            return
+        if kind in _UNNAMED or f"{kind.__module__}.{kind.__qualname__}" in _FUTURES:
+            yield from (("[...]", part) for part in get_referents(value))
+            return
+
+
+def _of_variable(variable: Any) -> Held:
+    held = ContextVar.get(variable, UNSET)
+    if held is not UNSET:
+        yield ".get()", held
+
+
+def _of_weak_reference(reference: Any) -> Held:
+    held = weakref.ref.__call__(reference)
+    if held is not None:
+        yield "()", held
+
+
+def _of_thread(local: Any) -> Held:
+    # A subclass would be initialized for this thread, by its own code.
+    if type(local) is threading.local:
+        fields = cast("dict[str, object]", threading.local.__getattribute__(local, "__dict__"))
+        yield from ((f".{name}", part) for name, part in list(fields.items()))
+
+
+_READ: Mapping[type, Callable[[Any], Held]] = {
+    ContextVar: _of_variable,
+    threading.local: _of_thread,
+    weakref.ref: _of_weak_reference,
+}
