@@ -7,7 +7,6 @@ the globals nor the attributes of its classes are looked at: they are not the us
 What cannot hold a chain is opaque.
 """
 
-import contextlib
 import functools
 from collections import deque
 from collections.abc import Iterator
@@ -22,12 +21,21 @@ from types import (
 )
 from typing import Any, cast
 
-from locktender.adopt.holders import held_by
+from locktender.adopt.holders import reader_of
 from locktender.adopt.lineage import lineage, package_of, qualified_name
 from locktender.adopt.named import named_by
 from locktender.adopt.packages import is_library, is_opaque_package, is_standard_opaque
 
-__all__ = ["class_contents", "closed_by", "contents_of", "fields_of", "is_cut", "is_opaque", "size_of"]
+__all__ = [
+    "Shape",
+    "class_contents",
+    "closed_by",
+    "contents_of",
+    "fields_of",
+    "is_cut",
+    "is_opaque",
+    "size_of",
+]
 
 Parts = Iterator[tuple[str, object]]
 
@@ -52,6 +60,7 @@ _FIELD_NAMES = {
     "locktender.app.endpoint.Endpoint": {"_runnable": ""},
     _STATE: {"_state": ""},
 }
+_SAID = frozenset({"__annotations__", "__type_params__"})  # of what is not there itself
 _SEQUENCE = "langchain_core.runnables.base.RunnableSequence"
 
 
@@ -91,24 +100,46 @@ def size_of(value: object) -> int | None:
     return None if builtin is None else builtin.__len__(value)
 
 
-def contents_of(value: object) -> Parts:
-    """Yield what `value` holds, each with what is to be added to the path to it."""
-    kind = type(value)
+class Shape:
+    """Where the objects of a class keep what they hold: the same for all of them."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+        kinds = lineage(kind)
+        names = [qualified_name(each) for each in kinds]
+        self.is_module = ModuleType in kinds
+        self.is_class = type in kinds
+        self.is_sequence = _SEQUENCE in names
+        self.container = _container(kind)
+        self.held = reader_of(kinds)
+        self.shown = next((_FIELD_NAMES[name] for name in names if name in _FIELD_NAMES), {})
+        self.slots = tuple(_slots_of(kinds))
+
+
+def contents_of(value: object, shape: Shape | None = None) -> Parts:
+    """Yield what `value` holds, each with what is to be added to the path to it.
+
+    Of its class it is `class_contents` that tells.  `shape` is that of the class, if it is known.
+    """
+    shape, kind = shape or Shape(type(value)), type(value)
     if kind is FunctionType:
         yield from _of_function(cast("FunctionType", value))
     elif kind is MethodType:
         method = cast("MethodType", value)
         yield ".__self__", method.__self__
         yield "", method.__func__
-    elif ModuleType in lineage(kind):
+    elif shape.is_module:
         yield from _of_module(value)
-    elif type in lineage(kind):
+    elif shape.is_class:
         yield from class_contents(cast("type", value))
     else:
-        yield from held_by(value)
-        yield from _items(value)
-        yield from _steps(value) if _SEQUENCE in map(qualified_name, lineage(kind)) else ()
-        yield from _fields(value)
+        if shape.held is not None:
+            yield from shape.held(value)
+        if shape.container is not None:
+            yield from _items(value, shape.container)
+        if shape.is_sequence:
+            yield from _steps(value)
+        yield from _fields(value, shape)
 
 
 def closed_by(function: FunctionType) -> dict[str, object]:
@@ -139,8 +170,7 @@ def _of_function(function: FunctionType) -> Parts:
         yield from ((f":{name}", part) for name, part in known)
 
 
-def _items(value: object) -> Parts:
-    builtin: Any = _container(type(value))
+def _items(value: object, builtin: Any) -> Parts:
     if builtin is dict:
         items = list(islice(dict.items(cast("dict[object, object]", value)), _MAX_ITEMS))
         for key, part in items:
@@ -148,7 +178,7 @@ def _items(value: object) -> Parts:
                 shown = repr(key) if type(key) in (str, int) else "..."
                 yield f"[{shown}]", part
         yield from (("[...]", key) for key, _ in items if type(key) not in _PLAIN)
-    elif builtin is not None:
+    else:
         for n, part in enumerate(list(islice(builtin.__iter__(value), _MAX_ITEMS))):
             if type(part) not in _PLAIN:
                 yield f"[{n}]", part
@@ -165,16 +195,18 @@ def _steps(sequence: object) -> Parts:
     yield from ((f".steps[{n}]", step) for n, step in enumerate(steps))
 
 
-def _fields(value: object) -> Parts:
-    names = [qualified_name(kind) for kind in lineage(type(value))]
-    shown = next((_FIELD_NAMES[name] for name in names if name in _FIELD_NAMES), {})
+def _fields(value: object, shape: Shape) -> Parts:
     for name, part in list(dict.items(fields_of(value))):
-        if type(name) is str:
-            yield shown.get(name, f".{name}"), part
-    for name, part in _slots(value):
+        if type(part) not in _PLAIN and type(name) is str and name not in _SAID:
+            yield shape.shown.get(name, f".{name}"), part
+    for name, entry in shape.slots:
+        try:
+            part = entry.__get__(value)
+        except AttributeError:  # not set
+            continue
         if name in _PYDANTIC_SLOTS:
             yield from ((f".{key}", each) for key, each in list((part or {}).items()))
-        else:
+        elif type(part) not in _PLAIN:
             yield f".{name}", part
 
 
@@ -190,12 +222,11 @@ def fields_of(value: object) -> dict[str, Any]:
     return {}
 
 
-def _slots(value: object) -> Iterator[tuple[str, Any]]:
-    for kind in lineage(type(value)):
+def _slots_of(kinds: tuple[type, ...]) -> Iterator[tuple[str, Any]]:
+    for kind in kinds:
         for name, entry in list(kind.__dict__.items()):
             if type(entry) is MemberDescriptorType:
-                with contextlib.suppress(AttributeError):  # not set
-                    yield name, entry.__get__(value)
+                yield name, entry
 
 
 def class_contents(kind: type) -> Parts:

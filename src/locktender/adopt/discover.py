@@ -11,14 +11,13 @@ Whether a model is unsafe is for `hazards` to say.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType
 from typing import Any
 
-from locktender.adopt.contents import class_contents, contents_of, is_cut, is_opaque
+from locktender.adopt.contents import Shape, class_contents, contents_of, is_cut, is_opaque
 from locktender.adopt.hazards import is_model_class, is_raw_class
 from locktender.adopt.heavy import inner_of
-from locktender.adopt.lineage import lineage
-from locktender.adopt.openings import Opening, is_users, loader_in, openings_of
+from locktender.adopt.openings import Opening, is_users, loader_in, opener_of
 
 __all__ = ["Found", "Survey", "discover", "survey"]
 
@@ -122,20 +121,21 @@ class _Search:
         self._has_user_code |= kind.is_users or (
             type(value) in (FunctionType, type) and is_users(value)
         )
-        for opening in openings_of(path, value):
-            self._note(opening)
+        if kind.openings is not None:
+            for opening in kind.openings(path, value):
+                self._note(opening)
         parts: list[_Part] = []
         for suffix, part in self._parts(value, kind):
             if id(part) not in self._seen and self._is_worth(part):
                 parts.append((path + suffix, part, depth + 1))
-            loader = loader_in(path + suffix, part)
+            loader = loader_in(path + suffix, part) if self._kind_of(part).is_called else None
             if loader is not None:
                 self._has_user_code = True
                 self._note(loader)
         return parts
 
     def _parts(self, value: object, kind: "_Kind") -> Iterator[tuple[str, object]]:
-        for suffix, part in contents_of(value):
+        for suffix, part in contents_of(value, kind.shape):
             if not (kind.is_raw and suffix in _OF_NETWORKS):  # whose layers are no others
                 yield suffix, part
         if kind.is_new:  # what its class has is the same for all of a kind
@@ -169,9 +169,11 @@ class _Kind:
         self.is_model = is_model_class(self.kind)
         self.is_raw = is_raw_class(self.kind)
         self.is_users = is_users(value) and type(value) is not FunctionType
-        kinds = lineage(self.kind)
+        self.shape = Shape(self.kind)
+        self.is_called = self.shape.is_class or self.kind in (FunctionType, MethodType)
+        self.openings = opener_of(self.kind)
         # Of a class and a module it depends on which one it is.
-        is_named = type in kinds or ModuleType in kinds
+        is_named = self.shape.is_class or self.shape.is_module
         self.is_opaque = None if is_named else is_opaque(value)
 
 

@@ -24,9 +24,7 @@ from types import (
 )
 from typing import Any, cast
 
-from locktender.adopt.lineage import lineage
-
-__all__ = ["UNSET", "held_by"]
+__all__ = ["UNSET", "reader_of"]
 
 UNSET: Any = object()  # what is not there
 
@@ -66,7 +64,6 @@ _UNNAMED = frozenset(
         reversed,
         slice,
         super,
-        type(functools.lru_cache(len)),
         type(iter([])),
         type(iter(())),
         type(iter({})),
@@ -82,16 +79,28 @@ _UNNAMED = frozenset(
 _FUTURES = frozenset({"_asyncio.Future", "_asyncio.Task"})
 
 
-def held_by(value: object) -> Held:
-    """Yield what a holder of the standard library holds, each with what its path ends in."""
-    for kind in lineage(type(value)):
-        read = _READ.get(kind)
-        if read is not None:
-            yield from read(value)
-            return
+def reader_of(kinds: tuple[type, ...]) -> Callable[[Any], Held] | None:
+    """Return what tells the parts of a holder, by what its class is made from.
+
+    Each part comes with what the path to it ends in.  None if it is no such holder.
+    """
+    for kind in kinds:
+        if kind in _READ:
+            return _READ[kind]
         if kind in _UNNAMED or f"{kind.__module__}.{kind.__qualname__}" in _FUTURES:
-            yield from (("[...]", part) for part in get_referents(value))
-            return
+            return _unnamed
+    return None
+
+
+def _unnamed(value: Any) -> Held:
+    return (("[...]", part) for part in get_referents(value))
+
+
+def _of_cache(cached: Any) -> Held:
+    fields = type(cached).__dict__["__dict__"].__get__(cached)
+    parts = (part for part in get_referents(cached) if part is not fields)
+    yield from (("[...]", part) for part in parts)
+    yield from ((f".{name}", part) for name, part in fields.items() if name != "__annotations__")
 
 
 def _of_variable(variable: Any) -> Held:
@@ -115,6 +124,7 @@ def _of_thread(local: Any) -> Held:
 
 _READ: Mapping[type, Callable[[Any], Held]] = {
     ContextVar: _of_variable,
+    type(functools.lru_cache(len)): _of_cache,
     threading.local: _of_thread,
     weakref.ref: _of_weak_reference,
 }

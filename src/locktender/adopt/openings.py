@@ -26,7 +26,7 @@ from locktender.adopt.named import module_of
 from locktender.adopt.packages import is_installed, is_library
 from locktender.adopt.reading import Mentions, mentions_of
 
-__all__ = ["Opening", "is_users", "loader_in", "openings_of"]
+__all__ = ["Opening", "is_users", "loader_in", "opener_of"]
 
 _UNASSIGNED = "is not assigned yet"
 _NONE = "is None so far"
@@ -75,25 +75,26 @@ class Opening:
 
 
 _Openings = Iterator[Opening]
+Opener = Callable[[str, Any], _Openings]
 
 
-def openings_of(path: str, value: object) -> _Openings:
-    """Yield the open places of one object, and those that are worth a look before each run."""
-    kind = type(value)
+def opener_of(kind: type) -> Opener | None:
+    """Return what tells the open places in an object of a class, by the path to it.
+
+    It tells those, too, that are worth a look before each run.  None if there are none.
+    """
     if kind is FunctionType:
-        if is_users(value):
-            yield from _of_function(path, cast("FunctionType", value))
-        return
-    name = next((each for each in map(qualified_name, lineage(kind)) if each in _INNER), None)
-    if name is not None:
-        inner = fields_of(value).get(_INNER[name])
-        yield _opening(path, lambda: inner, is_used=True)
-    elif kind in _OF_HOLDERS:
-        yield from _OF_HOLDERS[kind](path, value)
-    elif qualified_name(kind) == _ALTERNATIVES:
-        yield from _of_alternatives(path, fields_of(value))
-    elif is_users(value):
-        yield from _of_instance(path, value, kind)
+        return _of_function
+    if kind in _OF_HOLDERS:
+        return _OF_HOLDERS[kind]
+    names = [qualified_name(each) for each in lineage(kind)]
+    field = next((_INNER[name] for name in names if name in _INNER), None)
+    if field is not None:
+        return functools.partial(_of_inner, field)
+    if names[0] == _ALTERNATIVES:
+        return _of_alternatives
+    is_written = not is_library(kind.__module__) and kind.__module__ != "builtins"
+    return _of_instance if is_written else None
 
 
 def is_users(value: object) -> bool:
@@ -121,7 +122,14 @@ def _function_name(function: Any) -> str:
     return f"{function.__globals__.get('__name__')}.{function.__name__}"
 
 
-def _of_function(path: str, function: FunctionType) -> _Openings:
+def _of_inner(field: str, path: str, value: Any) -> _Openings:
+    inner = fields_of(value).get(field)
+    yield _opening(path, lambda: inner, is_used=True)
+
+
+def _of_function(path: str, function: Any) -> _Openings:
+    if not is_users(function):
+        return
     said, names, closed = mentions_of(function.__code__), function.__globals__, closed_by(function)
     for first, *attributes in sorted(said.dotted):
         if first in function.__code__.co_freevars:
@@ -176,8 +184,8 @@ def _of_imports(path: str, said: Mentions, names: Mapping[str, Any]) -> _Opening
         yield Opening(path, lambda: None, "imports a module by a name that it computes")
 
 
-def _of_instance(path: str, value: object, kind: type) -> _Openings:
-    fields = fields_of(value)
+def _of_instance(path: str, value: Any) -> _Openings:
+    fields, kind = fields_of(value), type(value)
     stored = set[str]()
     for each in lineage(kind):
         if is_library(each.__module__):
@@ -201,8 +209,8 @@ def fields_are_own(fields: dict[str, Any]) -> bool:
     return bool(fields)
 
 
-def _of_alternatives(path: str, fields: Mapping[str, Any]) -> _Openings:
-    for name, part in dict(fields.get("alternatives") or {}).items():
+def _of_alternatives(path: str, value: Any) -> _Openings:
+    for name, part in list((fields_of(value).get("alternatives") or {}).items()):
         if type(part) in (FunctionType, MethodType, functools.partial) or isinstance(part, type):
             yield Opening(f"{path}.alternatives[{name!r}]", lambda: None, "is made when chosen")
 
@@ -222,7 +230,7 @@ def _of_reference(path: str, reference: Any) -> _Openings:
         yield Opening(path, lambda: None, "refers to an object that is gone")
 
 
-def _said(why: str) -> Callable[[str, Any], _Openings]:
+def _said(why: str) -> Opener:
     return lambda path, _: iter([Opening(path, lambda: None, why)])
 
 
@@ -232,7 +240,7 @@ def _of_future(path: str, future: Any) -> _Openings:
         yield Opening(path, lambda: future if done(future) else None, "is not done yet")
 
 
-_OF_HOLDERS: Mapping[type, Callable[[str, Any], _Openings]] = {
+_OF_HOLDERS: Mapping[type, Opener] = {
     AsyncFuture: _of_future,
     ContextVar: _of_variable,
     Future: _of_future,

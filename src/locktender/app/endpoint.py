@@ -26,7 +26,12 @@ from locktender.app.dialect import Dialects, Rights
 from locktender.app.event_stream import EventsVersion, event_stream, is_told_of, nothing
 from locktender.app.input import InputReader
 from locktender.app.output import OutputWriter
-from locktender.app.run_config import Asked, PerRequestConfigModifier, RunConfigs
+from locktender.app.run_config import (
+    Asked,
+    BeforeRun,
+    PerRequestConfigModifier,
+    RunConfigs,
+)
 from locktender.app.run_log import run_log
 from locktender.app.run_note import Notes, NoteSettings, late_head
 from locktender.app.serialization import Serializer, WellKnownSerializer
@@ -63,6 +68,7 @@ class EndpointSettings:
     stream_log_names: Sequence[str] | None = None
     astream_events_version: EventsVersion = "v2"
     notes: NoteSettings | None = None  # None: an answer tells nothing of its runs but their ids
+    before_run: BeforeRun | None = None
 
 
 class Endpoint:
@@ -72,7 +78,9 @@ class Endpoint:
         self, runnable: Runnable[Any, Any], run_name: str, settings: EndpointSettings
     ) -> None:
         self._runnable = with_direct_text_parsers(runnable)
-        self._configs = RunConfigs(runnable, run_name, settings.config_keys, settings.modifier)
+        self._configs = RunConfigs(
+            runnable, run_name, settings.config_keys, settings.modifier, settings.before_run
+        )
         self._inputs = InputReader(runnable)
         self._outputs = OutputWriter(runnable, settings.serializer)
         self._dialects = Dialects(

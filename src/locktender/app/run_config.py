@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias, cast
 
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import merge_configs
 from pydantic import BaseModel, ValidationError
@@ -21,11 +22,14 @@ from locktender.app.config_hash import parse_config_hash
 from locktender.app.graph import config_schema_of, needs_thread
 from locktender.wire.langserve import Unprocessable, error_details
 
-__all__ = ["Asked", "PerRequestConfigModifier", "RunConfigs"]
+__all__ = ["Asked", "BeforeRun", "PerRequestConfigModifier", "RunConfigs"]
 
 PerRequestConfigModifier: TypeAlias = Callable[
     [dict[str, Any], Request], Awaitable[dict[str, Any] | None] | dict[str, Any] | None
 ]
+
+# Called before a run begins; what it returns listens to the run.
+BeforeRun: TypeAlias = Callable[[], Sequence[BaseCallbackHandler]]
 
 # The protocol's version, and not ours: whoever reads it asks what the wire is like.
 _PROTOCOL_VERSION = "0.3.3"
@@ -55,11 +59,13 @@ class RunConfigs:
         run_name: str,
         config_keys: Sequence[str] = ("configurable",),
         modifier: PerRequestConfigModifier | None = None,
+        before_run: BeforeRun | None = None,
     ) -> None:
         self._runnable = runnable
         self._run_name = run_name
         self._config_keys = frozenset(config_keys)
         self._modifier = modifier
+        self._before_run = before_run
         self._needs_thread = "configurable" in config_keys and needs_thread(runnable)
 
     @cached_property
@@ -83,7 +89,7 @@ class RunConfigs:
 
         Raises: Unprocessable, starlette's HTTPException for a bad hash, and what the modifier does.
         """
-        return self._fixed(await self._allowed(asked, wish), asked)
+        return self._begun([self._fixed(await self._allowed(asked, wish), asked)])[0]
 
     async def many(
         self,
@@ -104,7 +110,7 @@ class RunConfigs:
             raise Unprocessable(message)
         else:
             configs = [await self._allowed(asked, each) for each in wish]
-        return [self._fixed(config, asked) for config in configs]
+        return self._begun([self._fixed(config, asked) for config in configs])
 
     async def _allowed(self, asked: Asked, wish: Mapping[str, Any]) -> dict[str, Any]:
         config = self._merged(asked, wish)
@@ -114,6 +120,13 @@ class RunConfigs:
         if inspect.isawaitable(changed):
             changed = await changed
         return changed or {}
+
+    def _begun(self, configs: list[RunnableConfig]) -> list[RunnableConfig]:
+        """Return the configs with what is to listen to their runs, which begin now."""
+        if self._before_run is not None:
+            listening: RunnableConfig = {"callbacks": [*self._before_run()]}
+            configs = [merge_configs(config, listening) for config in configs]
+        return configs
 
     def _merged(self, asked: Asked, wish: Mapping[str, Any]) -> dict[str, Any]:
         """Return the caller's configs, of the path and of the body, and the author's over them."""
