@@ -10,16 +10,14 @@ a fiftieth of the time.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from weakref import WeakSet
-
-from langchain_core.callbacks import BaseCallbackHandler
 
 from locktender.adopt.discover import Found, survey
 from locktender.adopt.hazards import hazard_of, hazard_of_class
 from locktender.adopt.holders import UNSET
 from locktender.adopt.lineage import plain_kind
-from locktender.adopt.met import Meeting
+from locktender.adopt.met import listen
 from locktender.adopt.openings import Opening
 from locktender.core.errors import ConfigError
 
@@ -43,16 +41,15 @@ class Watch:
         self._guard = guard
         self._lock = threading.Lock()  # whoever comes while somebody looks waits for what is found
         self._known = WeakSet[type]()
-        self._listeners: Sequence[BaseCallbackHandler] = (Meeting(self._meet),)
 
-    def before_run(self) -> Sequence[BaseCallbackHandler]:
-        """Guard what has come since the last run; return what is to listen to this one."""
+    def before_run(self) -> None:
+        """Guard what has come since the last run, and what is met in the one that begins now."""
+        listen(self._meet)
         with self._lock:
             for place in tuple(self._places):
                 value = place.news(time.monotonic)
                 if value is not UNSET:
                     self._look(place, value)
-        return self._listeners
 
     def _look(self, place: "_Place", value: object) -> None:
         began = time.monotonic()

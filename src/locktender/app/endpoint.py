@@ -26,12 +26,7 @@ from locktender.app.dialect import Dialects, Rights
 from locktender.app.event_stream import EventsVersion, event_stream, is_told_of, nothing
 from locktender.app.input import InputReader
 from locktender.app.output import OutputWriter
-from locktender.app.run_config import (
-    Asked,
-    BeforeRun,
-    PerRequestConfigModifier,
-    RunConfigs,
-)
+from locktender.app.run_config import Asked, PerRequestConfigModifier, RunConfigs
 from locktender.app.run_log import run_log
 from locktender.app.run_note import Notes, NoteSettings, late_head
 from locktender.app.serialization import Serializer, WellKnownSerializer
@@ -68,7 +63,7 @@ class EndpointSettings:
     stream_log_names: Sequence[str] | None = None
     astream_events_version: EventsVersion = "v2"
     notes: NoteSettings | None = None  # None: an answer tells nothing of its runs but their ids
-    before_run: BeforeRun | None = None
+    before_run: Callable[[], None] | None = None  # called in the context of each run
 
 
 class Endpoint:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias, cast
 
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import merge_configs
 from pydantic import BaseModel, ValidationError
@@ -22,14 +21,11 @@ from locktender.app.config_hash import parse_config_hash
 from locktender.app.graph import config_schema_of, needs_thread
 from locktender.wire.langserve import Unprocessable, error_details
 
-__all__ = ["Asked", "BeforeRun", "PerRequestConfigModifier", "RunConfigs"]
+__all__ = ["Asked", "PerRequestConfigModifier", "RunConfigs"]
 
 PerRequestConfigModifier: TypeAlias = Callable[
     [dict[str, Any], Request], Awaitable[dict[str, Any] | None] | dict[str, Any] | None
 ]
-
-# Called before a run begins; what it returns listens to the run.
-BeforeRun: TypeAlias = Callable[[], Sequence[BaseCallbackHandler]]
 
 # The protocol's version, and not ours: whoever reads it asks what the wire is like.
 _PROTOCOL_VERSION = "0.3.3"
@@ -59,13 +55,13 @@ class RunConfigs:
         run_name: str,
         config_keys: Sequence[str] = ("configurable",),
         modifier: PerRequestConfigModifier | None = None,
-        before_run: BeforeRun | None = None,
+        before_run: Callable[[], None] | None = None,
     ) -> None:
         self._runnable = runnable
         self._run_name = run_name
         self._config_keys = frozenset(config_keys)
         self._modifier = modifier
-        self._before_run = before_run
+        self._before_run = before_run or _nothing
         self._needs_thread = "configurable" in config_keys and needs_thread(runnable)
 
     @cached_property
@@ -89,7 +85,9 @@ class RunConfigs:
 
         Raises: Unprocessable, starlette's HTTPException for a bad hash, and what the modifier does.
         """
-        return self._begun([self._fixed(await self._allowed(asked, wish), asked)])[0]
+        config = self._fixed(await self._allowed(asked, wish), asked)
+        self._before_run()
+        return config
 
     async def many(
         self,
@@ -110,7 +108,9 @@ class RunConfigs:
             raise Unprocessable(message)
         else:
             configs = [await self._allowed(asked, each) for each in wish]
-        return self._begun([self._fixed(config, asked) for config in configs])
+        fixed = [self._fixed(config, asked) for config in configs]
+        self._before_run()
+        return fixed
 
     async def _allowed(self, asked: Asked, wish: Mapping[str, Any]) -> dict[str, Any]:
         config = self._merged(asked, wish)
@@ -120,13 +120,6 @@ class RunConfigs:
         if inspect.isawaitable(changed):
             changed = await changed
         return changed or {}
-
-    def _begun(self, configs: list[RunnableConfig]) -> list[RunnableConfig]:
-        """Return the configs with what is to listen to their runs, which begin now."""
-        if self._before_run is not None:
-            listening: RunnableConfig = {"callbacks": [*self._before_run()]}
-            configs = [merge_configs(config, listening) for config in configs]
-        return configs
 
     def _merged(self, asked: Asked, wish: Mapping[str, Any]) -> dict[str, Any]:
         """Return the caller's configs, of the path and of the body, and the author's over them."""
@@ -174,6 +167,9 @@ class RunConfigs:
         if self._run_name:
             fixed["run_name"] = self._run_name
         return cast("RunnableConfig", fixed)
+
+
+def _nothing() -> None: ...
 
 
 def _check_thread(configurable: Mapping[str, Any]) -> None:
