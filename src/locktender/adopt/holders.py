@@ -24,7 +24,7 @@ from types import (
 )
 from typing import Any, cast
 
-__all__ = ["UNSET", "reader_of"]
+__all__ = ["UNSET", "reader_of", "value_of"]
 
 UNSET: Any = object()  # what is not there
 
@@ -96,6 +96,14 @@ def _unnamed(value: Any) -> Held:
     return (("[...]", part) for part in get_referents(value))
 
 
+def value_of(variable: ContextVar[Any]) -> object:
+    """Return what a variable is in this context; `UNSET` if it is nothing."""
+    try:
+        return variable.get()  # the type allows no subclass
+    except LookupError:
+        return UNSET
+
+
 def _of_cache(cached: Any) -> Held:
     fields = type(cached).__dict__["__dict__"].__get__(cached)
     parts = (part for part in get_referents(cached) if part is not fields)
@@ -104,7 +112,7 @@ def _of_cache(cached: Any) -> Held:
 
 
 def _of_variable(variable: Any) -> Held:
-    held = ContextVar.get(variable, UNSET)
+    held = value_of(variable)
     if held is not UNSET:
         yield ".get()", held
 

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from locktender.adopt.contents import closed_by, fields_of, size_of
 from locktender.adopt.hazards import hazard_of_class, loads
-from locktender.adopt.holders import UNSET
+from locktender.adopt.holders import UNSET, value_of
 from locktender.adopt.lineage import lineage, qualified_name
 from locktender.adopt.named import module_of
 from locktender.adopt.packages import is_installed, is_library
@@ -216,7 +216,7 @@ def _of_alternatives(path: str, value: Any) -> _Openings:
 
 
 def _of_variable(path: str, variable: Any) -> _Openings:
-    yield _opening(path, lambda: ContextVar.get(variable, UNSET), is_used=True)
+    yield _opening(path, functools.partial(value_of, variable), is_used=True)
 
 
 def _of_cache(path: str, cached: Any) -> _Openings:
