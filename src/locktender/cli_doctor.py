@@ -1,7 +1,8 @@
 """The command ``locktender doctor``.
 
 It draws what `deploy.examine` finds in a chain or an app, before any request.  With `--strict` a
-finding is exit code 1, for continuous integration, and so is what nobody could look at.  The table goes to standard output.
+finding is exit code 1, for continuous integration, and so is what nobody could look at.  The table
+goes to standard output.
 """
 
 import logging

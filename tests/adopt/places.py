@@ -18,7 +18,12 @@ from enum import Enum
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
 
-from langchain_core.runnables import ConfigurableField, RunnableLambda, RunnableParallel, RunnablePassthrough
+from langchain_core.runnables import (
+    ConfigurableField,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+)
 from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 
@@ -602,6 +607,7 @@ def made_by_a_coroutine(make: Callable[[], Any]) -> _Late:
 LATE = [
     value
     for name, value in list(globals().items())
-    if getattr(value, "__module__", "") == __name__ and not name.startswith("_")
+    if getattr(value, "__module__", "") == __name__
+    and not name.startswith("_")
     and value not in PRESENT
 ]

@@ -154,7 +154,9 @@ def generate(model: Any) -> Any:
 
 
 def forward(model: Any) -> Any:
-    return RunnableLambda(lambda _: model(input_ids=torch.ones(1, 4, dtype=torch.long)).logits.shape)
+    return RunnableLambda(
+        lambda _: model(input_ids=torch.ones(1, 4, dtype=torch.long)).logits.shape
+    )
 
 
 def generate_beside_a_wrapper(model: Any) -> Any:
@@ -182,6 +184,7 @@ def reranker(folder: Path) -> tuple[Any, Any]:
     from langchain_classic.retrievers.document_compressors import (  # noqa: PLC0415 - slow
         CrossEncoderReranker,
     )
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # langchain-community says at once that it is old
         from langchain_community.cross_encoders import (  # noqa: PLC0415 - as this
@@ -192,9 +195,7 @@ def reranker(folder: Path) -> tuple[Any, Any]:
     model = HuggingFaceCrossEncoder(model_name=str(folder))
     rank = CrossEncoderReranker(model=model, top_n=1)
     documents = [Document("abc"), Document("def")]
-    return RunnableLambda(
-        lambda text: len(rank.compress_documents(documents, text))
-    ), model.client
+    return RunnableLambda(lambda text: len(rank.compress_documents(documents, text))), model.client
 
 
 def _encoder(folder: Path) -> Any:
@@ -218,4 +219,3 @@ LLAMAS: _Rows = [
     generate_beside_a_wrapper,
 ]
 ENCODERS: _Rows = [sentence_transformer, embeddings_beside_their_encoder, reranker]
-

@@ -17,6 +17,7 @@ from gc import get_referents
 from types import (
     AsyncGeneratorType,
     BuiltinMethodType,
+    CellType,
     CoroutineType,
     GeneratorType,
     GenericAlias,
@@ -35,6 +36,7 @@ _UNNAMED = frozenset(
     {
         AsyncGeneratorType,
         BuiltinMethodType,
+        CellType,
         Context,
         CoroutineType,
         GeneratorType,

@@ -3,7 +3,7 @@
 A global name, or one of the closure, leads through modules and classes (`models.llm`) for as long
 as the code says where to.  Of a module of the user's that the code has in any other way (imported
 within the function, by its name, or handed on) it takes what bears a name that the code contains,
-and everything if the code only computes the name.  Nothing is run or imported.
+and everything if the code only computes the name, or hands the module on.  Nothing is run or imported.
 """
 
 import importlib.util
@@ -83,22 +83,26 @@ def _place(value: object, name: str) -> Mapping[str, Any] | None:
 def _imported(said: Mentions, names: Mapping[str, Any], modules: dict[str, Any]) -> _Named:
     """Yield what imports take from modules that are there, which are added to `modules`."""
     for taken in sorted(said.imports):
-        name = module_of(taken, names)
-        module = sys.modules.get(name or "")
+        name = module_of(taken, names) or ""
         for part in taken.names:
-            value = _names_in(module).get(part) if module else None
-            if value is None:
-                value = sys.modules.get(f"{name}.{part}")
+            value = _part_of(name, part)
             if _is_module(value):
                 modules[part] = value
             elif value is not None:
                 yield part, value
-        if not taken.names and name:
-            for known in {name, name.partition(".")[0]} & sys.modules.keys():
-                modules[known] = sys.modules[known]
+        if not taken.names:
+            known = {name, name.partition(".")[0]} & sys.modules.keys()
+            modules.update((each, sys.modules[each]) for each in sorted(known))
     if said.imports_by_name or "modules" in said.words:
-        known_words = said.words & sys.modules.keys()
-        modules.update((word, sys.modules[word]) for word in sorted(known_words))
+        known = said.words & sys.modules.keys()
+        modules.update((word, sys.modules[word]) for word in sorted(known))
+
+
+def _part_of(name: str, part: str) -> object:
+    """Return what `from name import part` takes; None if it is not there."""
+    module = sys.modules.get(name)
+    value = None if module is None else _names_in(module).get(part)
+    return sys.modules.get(f"{name}.{part}") if value is None else value
 
 
 def _taken(path: str, module: Any, said: Mentions) -> _Named:
@@ -116,7 +120,7 @@ def _taken(path: str, module: Any, said: Mentions) -> _Named:
                 waiting.append((f"{path}.{name}", names[name]))
             else:
                 yield f"{path}.{name}", names[name]
-        if said.looks_up:
+        if said.looks_up or not named:  # or it hands the module on
             yield from _all_of(names, f"{path}.")
 
 
@@ -125,7 +129,7 @@ def _looked_up(names: Mapping[str, Any], said: Mentions) -> _Named:
     hits = [name for name in said.words & names.keys() if name not in said.globals]
     yield from ((name, names[name]) for name in sorted(hits))
     if not hits:
-        yield from _all_of(names, "")
+        yield from ((name, value) for name, value in list(names.items()) if name[:2] != "__")
 
 
 def _all_of(names: Mapping[str, Any], path: str) -> _Named:

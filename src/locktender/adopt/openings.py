@@ -33,6 +33,7 @@ _NONE = "is None so far"
 _EMPTY = "is empty so far"
 _CACHE = type(functools.lru_cache(len))
 _ALTERNATIVES = "langchain_core.runnables.configurable.RunnableConfigurableAlternatives"
+_NOT_COMPUTED = "is not computed yet"
 _MADE = "makes a model when it runs"
 _BORN = frozenset({"__init__", "__new__", "__post_init__", "__setstate__", "model_post_init"})
 # Holders that are written in Python, and the field that has what they hold.
@@ -138,9 +139,7 @@ def _of_function(path: str, function: Any) -> _Openings:
             yield from _named(f"{path}:{first}", names, first, attributes)
         elif first in said.globals and not hasattr(builtins, first) and first not in closed:
             yield _opening(f"{path}:{first}", _getter(names, first), is_used=True)
-    for name, cell in zip(
-        function.__code__.co_freevars, function.__closure__ or (), strict=True
-    ):
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         if name != "__class__":
             is_used = any(each[0] == name and len(each) > 1 for each in said.dotted)
             yield _opening(f"{path}:{name}", functools.partial(_in_cell, cell), is_used=is_used)
@@ -185,28 +184,34 @@ def _of_imports(path: str, said: Mentions, names: Mapping[str, Any]) -> _Opening
 
 
 def _of_instance(path: str, value: Any) -> _Openings:
-    fields, kind = fields_of(value), type(value)
-    stored = set[str]()
-    for each in lineage(kind):
-        if is_library(each.__module__):
-            continue
-        for name, entry in list(each.__dict__.items()):
-            if type(entry) is functools.cached_property and entry.attrname not in fields:
-                read = _getter(fields, str(entry.attrname))
-                yield Opening(f"{path}.{name}", read, "is not computed yet")
-            if type(entry) is FunctionType and name not in _BORN:
-                stored |= mentions_of(entry.__code__).stored
-    for name in stored:
-        if name in fields or not any(name in each.__dict__ for each in lineage(kind)):
-            yield _opening(f"{path}.{name}", _getter(fields, name), is_used=fields_are_own(fields))
+    fields, kinds = fields_of(value), lineage(type(value))
+    entries = [
+        (name, entry)
+        for kind in kinds
+        if not is_library(kind.__module__)
+        for name, entry in list(kind.__dict__.items())
+    ]
+    for name, entry in entries:
+        if type(entry) is functools.cached_property and entry.attrname not in fields:
+            yield Opening(f"{path}.{name}", _getter(fields, str(entry.attrname)), _NOT_COMPUTED)
+    stored = _stored_later(entries)
+    for name in sorted(stored):
+        if name in fields or not any(name in kind.__dict__ for kind in kinds):
+            # A slotted object has no dictionary.
+            yield _opening(f"{path}.{name}", _getter(fields, name), is_used=bool(fields))
     for name, part in list(dict.items(fields)):
         if name not in stored and size_of(part) is not None and type(part) is not tuple:
             yield Opening(f"{path}.{name}", _getter(fields, name))
 
 
-def fields_are_own(fields: dict[str, Any]) -> bool:
-    """Whether an object has a dictionary of its own, which a slotted one has not."""
-    return bool(fields)
+def _stored_later(entries: list[tuple[str, Any]]) -> set[str]:
+    """Return the attributes that methods set after their object was made."""
+    return {
+        attribute
+        for name, entry in entries
+        if type(entry) is FunctionType and name not in _BORN
+        for attribute in mentions_of(entry.__code__).stored
+    }
 
 
 def _of_alternatives(path: str, value: Any) -> _Openings:
