@@ -1,6 +1,6 @@
 """Places in which a user may have a model: each function returns a chain that runs it there."""
 
-# ruff: noqa: PLC0415, B023 - an import within a function is a place
+# ruff: noqa: PLC0415 - an import within a function is a place
 import asyncio
 import functools
 import importlib
@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType, SimpleNamespace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from langchain_core.runnables import (
     ConfigurableField,
@@ -105,7 +105,7 @@ def slots(model: Any) -> Any:
     class Kept:
         __slots__ = ("llm",)
 
-    kept = Kept()
+    kept: Any = Kept()
     kept.llm = model
     return RunnableLambda(lambda text: kept.llm.invoke(text))
 
@@ -176,7 +176,7 @@ def partial_method(model: Any) -> Any:
         ask = functools.partialmethod(answer, model)
 
     kept = Kept()
-    return RunnableLambda(lambda text: kept.ask(text))  # type: ignore[arg-type, call-arg] # mypy reads it otherwise
+    return RunnableLambda(lambda text: kept.ask(text))
 
 
 def single_dispatch(model: Any) -> Any:
@@ -232,7 +232,7 @@ def attribute_by_a_text(model: Any) -> Any:
 
 
 def attribute_by_a_computed_name(model: Any) -> Any:
-    shelf.llm, name = model, "".join(["l", "lm"])
+    shelf.llm, name = model, "llm".lower()
     return RunnableLambda(lambda text: getattr(shelf, name).invoke(text))
 
 
@@ -305,7 +305,8 @@ def chain_map(model: Any) -> Any:
 
 
 def weak_reference(model: Any) -> Any:
-    kept, shelf.late = weakref.ref(model), [model]
+    kept: Any = weakref.ref(model)
+    shelf.late = [model]
     return RunnableLambda(lambda text: kept().invoke(text))
 
 
@@ -394,7 +395,7 @@ def user_dict(model: Any) -> Any:
 
 
 def default_dict(model: Any) -> Any:
-    kept = defaultdict(lambda: model)
+    kept: Any = defaultdict(lambda: model)
     return RunnableLambda(lambda text: kept["llm"].invoke(text))
 
 
@@ -426,7 +427,7 @@ def tool_of_an_agent(model: Any) -> Any:
 
 
 def node_of_a_graph(model: Any) -> Any:
-    graph = StateGraph(dict)
+    graph: Any = StateGraph(cast("Any", dict))
     graph.add_node("ask", lambda state: {"text": model.invoke(state["text"])})
     graph.add_edge(START, "ask")
     graph.add_edge("ask", END)
@@ -438,7 +439,7 @@ def two_places(model: Any) -> Any:
 
 
 def alternative(model: Any) -> Any:
-    chain = RunnablePassthrough().configurable_alternatives(
+    chain: Any = RunnablePassthrough().configurable_alternatives(
         ConfigurableField("which"), default_key="none", llm=model
     )
     return chain.with_config(configurable={"which": "llm"})
@@ -535,7 +536,7 @@ def _once(make: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def lazy_global(make: Callable[[], Any]) -> _Late:
-    global _lazy  # noqa: PLW0603 - the place
+    global _lazy
     _lazy, once = None, _once(make)
 
     def llm() -> Any:
@@ -564,7 +565,7 @@ def lazy_property(make: Callable[[], Any]) -> _Late:
 
 
 def lazy_alternative(make: Callable[[], Any]) -> _Late:
-    chain = RunnablePassthrough().configurable_alternatives(
+    chain: Any = RunnablePassthrough().configurable_alternatives(
         ConfigurableField("which"), default_key="none", llm=_once(make)
     )
     return chain.with_config(configurable={"which": "llm"}), lambda: None

@@ -2,23 +2,24 @@
 
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from langchain_core.language_models import LLM
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 from langchain_huggingface import HuggingFaceEmbeddings, HuggingFacePipeline
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers.utils import logging
 
 from adopt.probe import Probe
 
 __all__ = ["ENCODERS", "LLAMAS", "encoder_folder", "llama", "probed", "tokenizer"]
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+transformers: Any = import_module("transformers")  # whose types are half a truth
+logging: Any = import_module("transformers.utils.logging")
 _SIZE = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
 
 

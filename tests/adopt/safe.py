@@ -5,7 +5,7 @@ import functools
 import re
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
@@ -23,7 +23,13 @@ from langchain_core.output_parsers import JsonOutputParser, StrOutputParser
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import RunnableBranch, RunnableLambda, RunnablePassthrough
+from langchain_core.runnables import (
+    RunnableBranch,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+    RunnableSequence,
+)
 from langchain_core.tools import tool
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_huggingface import ChatHuggingFace, HuggingFaceEndpoint
@@ -97,7 +103,9 @@ def fakes() -> Any:
 
 
 def chat_fakes() -> Any:
-    return FakeListChatModel(responses=["a"]) | GenericFakeChatModel(messages=iter(()))
+    return RunnableParallel(
+        a=FakeListChatModel(responses=["a"]), b=GenericFakeChatModel(messages=iter(()))
+    )
 
 
 def fake_that_is_watched() -> Any:
@@ -185,7 +193,8 @@ def functions_of_the_library() -> Any:
 
 def prompts_and_parsers() -> Any:
     chat = ChatPromptTemplate.from_messages([("system", "{a}"), ("human", "{b}")])
-    return PromptTemplate.from_template("{a}") | StrOutputParser() | chat | JsonOutputParser()
+    text = PromptTemplate.from_template("{a}")
+    return RunnableSequence(text, StrOutputParser(), chat, JsonOutputParser())
 
 
 def branch() -> Any:
@@ -205,7 +214,7 @@ def retriever_over_a_server() -> Any:
 
 
 def graph() -> Any:
-    made = StateGraph(dict)
+    made: Any = StateGraph(cast("Any", dict))
     made.add_node("ask", openai())
     made.add_edge(START, "ask")
     made.add_edge("ask", END)

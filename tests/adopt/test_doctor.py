@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableLambda
 from rich.console import Console
 
 from adopt.chains.models import Echo, chat_over, embeddings, pipeline, remote
@@ -88,11 +89,39 @@ def test_brackets_in_a_path_are_no_markup() -> None:
 def test_a_safe_chain_is_said_to_be_safe() -> None:
     one = _drawn(examine([("chain", remote())]), 80)
     assert one == "no hazard found in 1 model object\n"
-    assert _drawn(examine([("chain", str)]), 80) == "no hazard found in 0 model objects\n"
+
+
+def test_where_no_model_is_found_the_doctor_is_not_content() -> None:
+    diagnosis = examine([("chain", str)])
+    assert not diagnosis.is_clean
+    assert "If there is a model in it, it was not found" in _drawn(diagnosis, 80)
 
 
 def test_a_search_that_met_its_bound_is_told_of() -> None:
-    assert "met its bound" in _drawn(examine([("chain", [[] for _ in range(2000)])]), 80)
+    diagnosis = examine([("chain", [remote(), range(3), [None] * 200_001])])
+    assert (diagnosis.is_complete, diagnosis.is_clean) == (False, False)
+    drawn = _drawn(diagnosis, 80).replace("\n", " ")
+    assert "met its bound at chain[2]" in drawn
+    assert "locktender.guard(model)" in drawn
+
+
+def test_where_a_model_may_come_later_is_told_of() -> None:
+    models: dict[str, Any] = {}
+    diagnosis = examine([("chain", [remote(), RunnableLambda(lambda _: models["a"])])])
+    assert (diagnosis.findings, diagnosis.is_complete, diagnosis.is_clean) == ((), True, False)
+    assert diagnosis.open_places == ("chain[1].func:models is empty so far",)
+    assert "chain[1].func:models is empty so far" in _drawn(diagnosis, 200)
+
+
+def test_what_cannot_be_guarded_is_told_of() -> None:
+    class LLMPipeline:
+        """Looks like the native one."""
+
+        __module__ = "openvino_genai.py_openvino_genai"
+
+    (finding,) = examine([("chain", [LLMPipeline()])], is_guarded=lambda _: False).findings
+    assert (finding.path, finding.hazard.kind) == ("chain[0]", "raw-native")
+    assert finding.plan.startswith("Nothing: its class cannot be put behind a gate.")
 
 
 @pytest.mark.parametrize(("flags", "code"), [([], 0), (["--strict"], 1)])

@@ -11,8 +11,8 @@ from langchain_core.runnables import RunnableLambda
 from starlette.testclient import TestClient
 
 from adopt.places import LATE, PRESENT, made_by_a_coroutine, made_by_a_function
-from adopt.raw import ENCODERS, LLAMAS, encoder_folder, llama, probed, raw_pipeline
 from adopt.probe import Probe, Probed, ProbedChat, ProbedMoved, crowd
+from adopt.raw import ENCODERS, LLAMAS, encoder_folder, llama, probed, raw_pipeline
 from locktender import add_routes
 from locktender.adopt.discover import discover
 from locktender.adopt.doctor import examine

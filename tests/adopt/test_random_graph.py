@@ -1,4 +1,4 @@
-"""Two hundred random graphs of objects, each with a model in it: it is found, or the cut is said."""
+"""In a random graph of objects the model is found, or it is said where the search was cut off."""
 
 import functools
 import itertools

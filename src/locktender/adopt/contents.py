@@ -241,14 +241,14 @@ def class_contents(kind: type) -> Parts:
 
 
 def _of_module(module: object) -> Parts:
-    names = cast("dict[str, object]", ModuleType.__getattribute__(module, "__dict__"))  # type: ignore[arg-type] # as seen
+    names = cast("dict[str, object]", ModuleType.__getattribute__(module, "__dict__"))
     for name, part in list(names.items()):
         if not name.startswith("__") and ModuleType not in lineage(type(part)):
             yield f".{name}", part
 
 
 def _module_name(module: object) -> str:
-    names = ModuleType.__getattribute__(module, "__dict__")  # type: ignore[arg-type] # as seen
+    names = ModuleType.__getattribute__(module, "__dict__")
     return str(names.get("__name__"))
 
 

@@ -85,7 +85,7 @@ RAW: tuple[Hazard, ...] = (
             "openvino_genai.TextEmbeddingPipeline",
             "openvino_genai.TextRerankPipeline",
             "openvino.InferRequest",
-            "mlx.Module",
+            "mlx.nn.Module",
             "diffusers.DiffusionPipeline",
             "keras.Model",
         ),

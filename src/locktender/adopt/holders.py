@@ -74,7 +74,6 @@ _UNNAMED = frozenset(
         type({}.keys()),
         type({}.values()),
         type({}.items()),
-        type(print.__call__),
         zip,
     }
 )

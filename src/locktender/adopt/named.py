@@ -2,8 +2,8 @@
 
 A global name, or one of the closure, leads through modules and classes (`models.llm`) for as long
 as the code says where to.  Of a module of the user's that the code has in any other way (imported
-within the function, by its name, or handed on) it takes what bears a name that the code contains,
-and everything if the code only computes the name, or hands the module on.  Nothing is run or imported.
+within the function, or by its name) it takes what bears a name that the code contains, and
+everything if the code only computes the name, or hands the module on.  Nothing is run or imported.
 """
 
 import importlib.util
@@ -94,8 +94,8 @@ def _imported(said: Mentions, names: Mapping[str, Any], modules: dict[str, Any])
             known = {name, name.partition(".")[0]} & sys.modules.keys()
             modules.update((each, sys.modules[each]) for each in sorted(known))
     if said.imports_by_name or "modules" in said.words:
-        known = said.words & sys.modules.keys()
-        modules.update((word, sys.modules[word]) for word in sorted(known))
+        words = said.words & sys.modules.keys()
+        modules.update((word, sys.modules[word]) for word in sorted(words))
 
 
 def _part_of(name: str, part: str) -> object:

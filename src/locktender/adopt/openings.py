@@ -101,7 +101,7 @@ def opener_of(kind: type) -> Opener | None:
 def is_users(value: object) -> bool:
     """Whether a function, or the class of an object, is what the user has written."""
     if type(value) is FunctionType:
-        function = cast("FunctionType", value)
+        function = value
         module = str(function.__globals__.get("__name__"))
         return not is_library(module) and not is_installed(function.__code__)
     kind = type(value)
@@ -110,7 +110,7 @@ def is_users(value: object) -> bool:
 
 def loader_in(path: str, value: object) -> Opening | None:
     """Return an opening if `value` is a class or a function that makes models."""
-    owner = cast("MethodType", value).__self__ if type(value) is MethodType else value
+    owner = value.__self__ if type(value) is MethodType else value
     if type in lineage(type(owner)):
         kind = cast("type", owner)
         is_loader = hazard_of_class(kind) is not None or loads(qualified_name(kind))
