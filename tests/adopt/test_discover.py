@@ -232,13 +232,16 @@ def test_a_search_that_meets_its_bound_says_so() -> None:
 
 def test_a_long_container_is_looked_through() -> None:
     model = Echo()
+    assert survey([("all", list(range(1_000_000)))]).is_complete  # in which nothing can hide
+    assert discover({**dict.fromkeys(range(300_000), "text"), "last": model})[0].model is model
     assert discover([*range(100_000), model])[0].model is model
     assert discover([*([] for _ in range(50_000)), model])[0].model is model
 
 
 def test_of_a_container_without_end_the_beginning_is_looked_at() -> None:
     near = Echo()
-    cut = survey([("all", {"near": near, "long": [*range(200_000), Echo()]})])
+    long: list[object] = [near] * 200_001
+    cut = survey([("all", {"near": near, "long": [*long, Echo()]})])
     assert ([each.model for each in cut.found], cut.cuts) == ([near], ("all['long']",))
 
 

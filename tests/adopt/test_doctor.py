@@ -98,7 +98,7 @@ def test_where_no_model_is_found_the_doctor_is_not_content() -> None:
 
 
 def test_a_search_that_met_its_bound_is_told_of() -> None:
-    diagnosis = examine([("chain", [remote(), range(3), [None] * 200_001])])
+    diagnosis = examine([("chain", [remote(), 3, [()] * 200_001])])
     assert (diagnosis.is_complete, diagnosis.is_clean) == (False, False)
     drawn = _drawn(diagnosis, 80).replace("\n", " ")
     assert "met its bound at chain[2]" in drawn
@@ -152,6 +152,33 @@ def test_a_target_that_is_not_there_is_one_sentence_and_code_2(tmp_path: Path) -
     assert ended.stderr.startswith("locktender: There is no 'nothing' in ")
 
 
+@pytest.mark.parametrize(
+    ("chain", "code", "words"),
+    [
+        ("RunnableLambda(lambda text: text)", 1, "it was not found"),
+        (
+            "FakeListLLM(responses=['a']) | RunnableLambda(lambda _: late['a'])",
+            1,
+            "is empty so far",
+        ),
+        ("FakeListLLM(responses=['a']) | RunnableLambda(lambda _: many)", 1, "its bound"),
+        ("FakeListLLM(responses=['a']) | RunnableLambda(lambda text: text)", 0, "no hazard found"),
+    ],
+)
+def test_the_command_is_content_only_if_all_is_known_to_be_safe(
+    tmp_path: Path, chain: str, code: int, words: str
+) -> None:
+    (tmp_path / "app.py").write_text(
+        "from langchain_core.language_models import FakeListLLM\n"
+        "from langchain_core.runnables import RunnableLambda\n"
+        "many = [()] * 200_001\n"
+        f"late = {{}}\nchain = {chain}\n"
+    )
+    strict = _doctor(f"{tmp_path / 'app.py'}:chain", "--strict")
+    assert (strict.returncode, words in strict.stdout.replace("\n", " ")) == (code, True)
+    assert _doctor(f"{tmp_path / 'app.py'}:chain").returncode == 0
+
+
 def _drawn(diagnosis: Diagnosis, width: int) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(shown(diagnosis), highlight=False)
@@ -169,7 +196,7 @@ def _doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
         [PROGRAM, "doctor", *arguments],
         capture_output=True,
         check=False,
-        env={"COLUMNS": "100", "PYTHONPATH": str(TESTS)},
+        env={"COLUMNS": "100", "PYTHONPATH": f"{TESTS}:{TESTS.parent / 'src'}"},
         text=True,
         timeout=60,
     )

@@ -39,7 +39,8 @@ __all__ = [
 
 Parts = Iterator[tuple[str, object]]
 
-_MAX_ITEMS = 200_000  # of one container
+_MAX_ITEMS = 200_000  # of one container, numbers and texts and the like not counted
+_MAX_PLAIN = 5_000_000  # counted with them
 _PLAIN = frozenset(
     {bool, bytearray, bytes, complex, float, int, range, str, type(None), type(Ellipsis)}
 )
@@ -91,12 +92,18 @@ def _is_opaque_class(kind: type, kinds: tuple[type, ...]) -> bool:
 def is_cut(value: object) -> bool:
     """Whether `value` is a container of which only the beginning is looked at."""
     n_items = size_of(value)
-    return n_items is not None and n_items > _MAX_ITEMS
+    if n_items is None or n_items <= _MAX_ITEMS:
+        return False
+    builtin: Any = _container(type(value))
+    parts = (dict.values if builtin is dict else builtin.__iter__)(value)
+    n_parts = sum(type(part) not in _PLAIN for part in list(islice(parts, _MAX_PLAIN)))
+    return n_items > _MAX_PLAIN or n_parts > _MAX_ITEMS
 
 
 def size_of(value: object) -> int | None:
     """Return how many items a container has; None for what is none."""
-    builtin: Any = _container(type(value))
+    kind = type(value)
+    builtin: Any = kind if kind in _CONTAINERS else _container(kind)
     return None if builtin is None else builtin.__len__(value)
 
 
@@ -172,16 +179,16 @@ def _of_function(function: FunctionType) -> Parts:
 
 def _items(value: object, builtin: Any) -> Parts:
     if builtin is dict:
-        items = list(islice(dict.items(cast("dict[object, object]", value)), _MAX_ITEMS))
-        for key, part in items:
-            if type(part) not in _PLAIN:
-                shown = repr(key) if type(key) in (str, int) else "..."
-                yield f"[{shown}]", part
-        yield from (("[...]", key) for key, _ in items if type(key) not in _PLAIN)
+        items = list(islice(dict.items(cast("dict[object, object]", value)), _MAX_PLAIN))
+        parts = ((key, part) for key, part in items if type(part) not in _PLAIN)
+        for key, part in islice(parts, _MAX_ITEMS):
+            yield f"[{repr(key) if type(key) in (str, int) else '...'}]", part
+        keys = (key for key, _ in items if type(key) not in _PLAIN)
+        yield from (("[...]", key) for key in islice(keys, _MAX_ITEMS))
     else:
-        for n, part in enumerate(list(islice(builtin.__iter__(value), _MAX_ITEMS))):
-            if type(part) not in _PLAIN:
-                yield f"[{n}]", part
+        everything = enumerate(list(islice(builtin.__iter__(value), _MAX_PLAIN)))
+        numbered = ((n, part) for n, part in everything if type(part) not in _PLAIN)
+        yield from ((f"[{n}]", part) for n, part in islice(numbered, _MAX_ITEMS))
 
 
 def _container(kind: type) -> type | None:

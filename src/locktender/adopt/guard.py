@@ -189,8 +189,8 @@ def _max_batch(model: object, settings: GuardSettings) -> int:
 
 def _names(model: object) -> list[str]:
     """Return the names of the classes of `model` and of the models that it wraps."""
-    names = []
-    inner: object | None = model
+    names = [plain_class(model).__name__]
+    inner = inner_of(model)
     while isinstance(inner, BaseLanguageModel | Embeddings):
         names.append(plain_class(inner).__name__)
         inner = inner_of(inner)

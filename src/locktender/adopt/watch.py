@@ -42,6 +42,9 @@ class Watch:
         self._lock = threading.Lock()  # whoever comes while somebody looks waits for what is found
         self._known = WeakSet[type]()
 
+    def __len__(self) -> int:
+        return len(self._places)
+
     def before_run(self) -> None:
         """Guard what has come since the last run, and what is met in the one that begins now."""
         listen(self._meet)
