@@ -1,15 +1,27 @@
 """Models that notice whether two callers are inside at once."""
 
 import threading
+from collections.abc import Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
-from langchain_core.embeddings import Embeddings
+from fastapi import FastAPI
 from langchain_core.language_models import LLM, BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import ConfigDict, Field
+from starlette.testclient import TestClient
 
-__all__ = ["Probe", "Probed", "ProbedChat", "ProbedEmbeddings", "ProbedMoved", "crowd"]
+from locktender import add_routes
+
+__all__ = [
+    "Probe",
+    "Probed",
+    "ProbedChat",
+    "ProbedMoved",
+    "crowd",
+    "crowd_at_a_route",
+]
 
 _WAIT_S = 0.05
 _N_WAITS = 3
@@ -84,20 +96,6 @@ class ProbedMoved(ProbedChat):
         return await asyncio.to_thread(self._generate, messages)
 
 
-class ProbedEmbeddings(Embeddings):
-    """Embeddings that are probed."""
-
-    def __init__(self, probe: Probe | None = None) -> None:
-        self.probe = probe or Probe()
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        return [self.embed_query(text) for text in texts]
-
-    def embed_query(self, text: str) -> list[float]:
-        with self.probe:
-            return [float(len(text))]
-
-
 def crowd(call: Any, n_callers: int = 16) -> list[BaseException]:
     """Call from many threads at once; return what was raised."""
     errors: list[BaseException] = []
@@ -114,3 +112,21 @@ def crowd(call: Any, n_callers: int = 16) -> list[BaseException]:
     for thread in threads:
         thread.join(60)
     return errors
+
+
+def crowd_at_a_route(chain: Any, start: Callable[[], object]) -> list[BaseException]:
+    """Serve a chain in an app that calls `start` when it begins, and call it as `crowd` does."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> Any:
+        start()
+        yield
+
+    app = FastAPI(lifespan=lifespan)
+    add_routes(app, chain, path="/x")
+    with TestClient(app) as client:
+
+        def call(text: str) -> None:
+            client.post("/x/invoke", json={"input": text}).raise_for_status()
+
+        return crowd(call)

@@ -182,7 +182,7 @@ def embeddings_beside_their_encoder(folder: Path) -> tuple[Any, Any]:
 
 
 def reranker(folder: Path) -> tuple[Any, Any]:
-    from langchain_classic.retrievers.document_compressors import (  # noqa: PLC0415 - slow
+    from langchain_classic.retrievers.document_compressors import (  # noqa: PLC0415 - it takes seconds
         CrossEncoderReranker,
     )
 

@@ -233,7 +233,8 @@ def test_a_search_that_meets_its_bound_says_so() -> None:
 def test_a_long_container_is_looked_through() -> None:
     model = Echo()
     assert survey([("all", list(range(1_000_000)))]).is_complete  # in which nothing can hide
-    assert discover({**dict.fromkeys(range(300_000), "text"), "last": model})[0].model is model
+    texts: dict[int, object] = dict.fromkeys(range(300_000), "text")
+    assert discover({**texts, -1: model})[0].model is model
     assert discover([*range(100_000), model])[0].model is model
     assert discover([*([] for _ in range(50_000)), model])[0].model is model
 

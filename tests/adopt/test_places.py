@@ -1,33 +1,15 @@
-"""Wherever a model is, and whenever it comes, it is guarded or said; what is safe is left alone."""
+"""Wherever a model is, and whenever it comes, it is guarded at its first use."""
 
 from collections.abc import Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from langchain_core.runnables import RunnableLambda
-from starlette.testclient import TestClient
 
 from adopt.places import LATE, PRESENT, made_by_a_coroutine, made_by_a_function
-from adopt.probe import Probe, Probed, ProbedChat, ProbedMoved, crowd
-from adopt.raw import ENCODERS, LLAMAS, encoder_folder, llama, probed, raw_pipeline
+from adopt.probe import Probe, Probed, ProbedChat, ProbedMoved, crowd, crowd_at_a_route
 from locktender import add_routes
-from locktender.adopt.discover import discover
 from locktender.adopt.doctor import examine
-from locktender.adopt.guard import can_guard
-from locktender.adopt.hazards import hazard_of, is_raw_class
-from locktender.adopt.swap import plain_class
-
-
-@pytest.fixture(scope="module")
-def encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return encoder_folder(tmp_path_factory.mktemp("encoder"))
-
-
-def is_swapped(model: object) -> bool:
-    return plain_class(model) is not type(model)
 
 
 @pytest.mark.parametrize("place", PRESENT, ids=lambda place: place.__name__)
@@ -54,79 +36,5 @@ def test_a_model_that_comes_later_is_guarded_at_its_first_use(
 ) -> None:
     probe = Probe()
     chain, start = place(lambda: kind(probe=probe))
-    assert _calls_through_a_route(chain, start) == []
+    assert crowd_at_a_route(chain, start) == []
     assert (probe.n_calls, probe.most) == (16, 1)
-
-
-@pytest.mark.parametrize("place", LLAMAS, ids=lambda place: place.__name__)
-def test_a_language_model_past_langchain_is_guarded_or_said_not_to_be(
-    place: Callable[[Any], Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    model = llama()
-    chain = place(model)
-    probe = probed(model)
-    add_routes(FastAPI(), chain)
-    assert crowd(chain.invoke) == []
-    assert probe.n_calls
-    assert _is_guarded(chain, probe) or _is_said(chain, caplog)
-
-
-@pytest.mark.parametrize("place", ENCODERS, ids=lambda place: place.__name__)
-def test_an_encoder_past_langchain_is_guarded_or_said_not_to_be(
-    place: Callable[[Any], Any], encoders: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    chain, network = place(encoders)
-    probe = probed(network)
-    add_routes(FastAPI(), chain)
-    assert crowd(chain.invoke) == []
-    assert probe.n_calls
-    assert _is_guarded(chain, probe) or _is_said(chain, caplog)
-
-
-def test_a_pipeline_that_the_lifespan_loads_is_guarded_before_the_first_run() -> None:
-    model, pipes = llama(), dict[str, Any]()
-    probe = probed(model)
-    chain = RunnableLambda(lambda text: pipes["a"].invoke(text))
-    assert _calls_through_a_route(chain, lambda: pipes.update(a=raw_pipeline(model))) == []
-    assert probe.most == 1
-
-
-def test_a_pipeline_that_is_made_in_a_run_is_said_when_the_route_is_added(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def answer(text: str) -> Any:
-        from transformers import pipeline  # noqa: PLC0415 - the place
-
-        return pipeline("text-generation")(text)
-
-    add_routes(FastAPI(), RunnableLambda(answer))
-    assert "func:pipeline makes a model when it runs" in caplog.text
-
-
-def _is_guarded(chain: Any, probe: Probe) -> bool:
-    """Whether the weights were never run by two, as they must be if they can be guarded."""
-    raw = [found.model for found in discover(chain) if is_raw_class(type(found.model))]
-    can_be = all(can_guard(model, hazard) for model in raw if (hazard := hazard_of(model)))
-    assert probe.most == 1 or not can_be
-    return probe.most == 1
-
-
-def _is_said(chain: Any, caplog: pytest.LogCaptureFixture) -> bool:
-    findings = examine([("chain", chain)], is_guarded=is_swapped).findings
-    return "is not guarded" in caplog.text and any("Nothing" in each.plan for each in findings)
-
-
-def _calls_through_a_route(chain: Any, start: Callable[[], object]) -> list[BaseException]:
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> Any:
-        start()
-        yield
-
-    app = FastAPI(lifespan=lifespan)
-    add_routes(app, chain, path="/x")
-    with TestClient(app) as client:
-
-        def call(text: str) -> None:
-            client.post("/x/invoke", json={"input": text}).raise_for_status()
-
-        return crowd(call)

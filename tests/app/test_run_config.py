@@ -119,7 +119,11 @@ async def test_a_batch_that_may_not_run_at_all_is_refused(n_runs: int) -> None:
 
 async def test_what_is_to_be_done_before_a_run_is_done_once_for_each_in_its_context() -> None:
     said: ContextVar[int] = ContextVar("said", default=0)
-    configs = RunConfigs(plain, "/run", before_run=lambda: said.set(said.get() + 1) and None)
+
+    def say() -> None:
+        said.set(said.get() + 1)
+
+    configs = RunConfigs(plain, "/run", before_run=say)
     await configs.one(asked(), {})
     await configs.many(asked("batch"), {}, 3)
     assert said.get() == 2

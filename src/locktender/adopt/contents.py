@@ -95,7 +95,8 @@ def is_cut(value: object) -> bool:
     if n_items is None or n_items <= _MAX_ITEMS:
         return False
     builtin: Any = _container(type(value))
-    parts = (dict.values if builtin is dict else builtin.__iter__)(value)
+    everything: Any = dict.values if builtin is dict else builtin.__iter__
+    parts = everything(value)
     n_parts = sum(type(part) not in _PLAIN for part in list(islice(parts, _MAX_PLAIN)))
     return n_items > _MAX_PLAIN or n_parts > _MAX_ITEMS
 

@@ -83,7 +83,7 @@ class _Search:
         self._kinds: dict[int, _Kind] = {}
         self._found: list[Found] = []
         self._cuts: dict[str, None] = {}
-        self._openings: dict[str, Opening] = {}
+        self._openings: dict[tuple[str, str], Opening] = {}
         self._has_user_code = False
 
     def run(self, roots: Iterable[tuple[str, object]]) -> Survey:
@@ -157,7 +157,7 @@ class _Search:
 
     def _note(self, opening: Opening) -> None:
         if len(self._openings) < _MAX_OPENINGS or opening.why:
-            self._openings.setdefault(opening.path, opening)
+            self._openings.setdefault((opening.path, opening.why), opening)
 
 
 class _Kind:

@@ -122,11 +122,23 @@ def _guard_found(
             elif not can_guard(found.model, hazard):
                 _log.warning(_LEFT, name, found.path, hazard.breaks)
             else:
-                _guard_one(found.model, settings, hazard)
-                # Of others it is known that they need it; here the user may know better.
-                level = logging.WARNING if hazard.kind in UNSURE else logging.INFO
-                _log.log(level, _GUARDED, name, found.path, settings.max_running, name)
+                _guard_found_one(found, settings, hazard)
     return [found.model for found, hazard in unsafe if hazard is not None]
+
+
+def _guard_found_one(found: Found, settings: GuardSettings, hazard: Hazard) -> None:
+    name = plain_class(found.model).__name__
+    try:
+        _guard_one(found.model, settings, hazard)
+    except ConfigError as error:
+        # A network that lets nobody change its class is as it was before, and said.
+        if not is_raw_class(type(found.model)):
+            raise
+        _log.warning(_LEFT, name, found.path, error)
+        return
+    # Of others it is known that they need it; here the user may know better.
+    level = logging.WARNING if hazard.kind in UNSURE else logging.INFO
+    _log.log(level, _GUARDED, name, found.path, settings.max_running, name)
 
 
 def can_guard(model: object, hazard: Hazard) -> bool:

@@ -264,7 +264,7 @@ def _opening(path: str, read: Callable[[], object], *, is_used: bool) -> Opening
         why = _UNASSIGNED
     elif is_used and value is None:
         why = _NONE
-    elif _size(value) == 0 and type(value) not in (tuple, frozenset):
+    elif size_of(value) == 0 and type(value) not in (tuple, frozenset):
         why = _EMPTY
     return Opening(path, read, why)
 
