@@ -246,6 +246,11 @@ def test_of_a_container_without_end_the_beginning_is_looked_at() -> None:
     assert ([each.model for each in cut.found], cut.cuts) == ([near], ("all['long']",))
 
 
+def test_a_class_whose_module_is_no_text_does_no_harm() -> None:
+    kind = type("Kind", (type,), {"__module__": property(lambda _: "mine")})
+    assert discover([kind("Class", (), {}), kind, Echo()])[0].path == "chain[2]"
+
+
 class _Nosy:
     """Counts whatever is done to it."""
 

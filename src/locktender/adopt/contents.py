@@ -22,7 +22,7 @@ from types import (
 from typing import Any, cast
 
 from locktender.adopt.holders import reader_of
-from locktender.adopt.lineage import lineage, package_of, qualified_name
+from locktender.adopt.lineage import home_of, lineage, package_of, qualified_name
 from locktender.adopt.named import named_by
 from locktender.adopt.packages import is_library, is_opaque_package, is_standard_opaque
 
@@ -74,7 +74,7 @@ def is_opaque(value: object) -> bool:
     if ModuleType in kinds:
         return is_library(_module_name(value))
     if type in kinds:
-        return all(is_library(each.__module__) for each in lineage(cast("type", value)))
+        return all(is_library(home_of(each)) for each in lineage(cast("type", value)))
     return _is_opaque_class(kind, kinds)
 
 
@@ -240,7 +240,7 @@ def _slots_of(kinds: tuple[type, ...]) -> Iterator[tuple[str, Any]]:
 def class_contents(kind: type) -> Parts:
     """Yield the attributes of a user's class, and its methods: they may use a global model."""
     for each in lineage(kind):
-        if is_library(each.__module__):
+        if is_library(home_of(each)):
             continue
         for name, entry in list(each.__dict__.items()):
             part = _unwrapped(entry)

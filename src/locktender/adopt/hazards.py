@@ -18,7 +18,7 @@ from locktender.adopt.hazard_chain import (
     SYNC_ONLY_HAZARD,
 )
 from locktender.adopt.hazard_raw import LOADERS, RAW, TORCH_MODULE
-from locktender.adopt.lineage import lineage, plain_kind, qualified_name, short_name
+from locktender.adopt.lineage import home_of, lineage, plain_kind, qualified_name, short_name
 from locktender.adopt.own_async import has_own_async, overrides_with_code
 
 __all__ = [
@@ -79,7 +79,7 @@ def hazard_of_class(kind: type) -> Hazard | None:
         return hazard
     if _JUDGED.isdisjoint(names):
         return next((_RAW[name] for name in map(short_name, kinds) if name in _RAW), None)
-    if kind.__module__.startswith("langchain_core.") and not SAFE_CLASSES.intersection(names):
+    if home_of(kind).startswith("langchain_core.") and not SAFE_CLASSES.intersection(names):
         return None  # what all models are made from
     n_own = next((n for n, name in enumerate(names) if name in SAFE_CLASSES), None)
     if n_own is not None and not overrides_with_code(kinds[:n_own]):

@@ -25,6 +25,8 @@ from types import (
 )
 from typing import Any, cast
 
+from locktender.adopt.lineage import qualified_name
+
 __all__ = ["UNSET", "reader_of", "value_of"]
 
 UNSET: Any = object()  # what is not there
@@ -88,7 +90,7 @@ def reader_of(kinds: tuple[type, ...]) -> Callable[[Any], Held] | None:
     for kind in kinds:
         if kind in _READ:
             return _READ[kind]
-        if kind in _UNNAMED or f"{kind.__module__}.{kind.__qualname__}" in _FUTURES:
+        if kind in _UNNAMED or qualified_name(kind) in _FUTURES:
             return _unnamed
     return None
 

@@ -5,7 +5,7 @@ A metaclass may answer as it likes; here it is the built-in `type` that is asked
 
 from locktender.adopt.swap import PLAIN
 
-__all__ = ["lineage", "package_of", "plain_kind", "qualified_name", "short_name"]
+__all__ = ["home_of", "lineage", "package_of", "plain_kind", "qualified_name", "short_name"]
 
 
 def lineage(kind: type) -> tuple[type, ...]:
@@ -13,10 +13,14 @@ def lineage(kind: type) -> tuple[type, ...]:
     return tuple(type.__getattribute__(kind, "__mro__"))
 
 
+def home_of(kind: type) -> str:
+    """Return the name of the module of a class."""
+    return str(type.__getattribute__(kind, "__module__"))  # compiled ones have odd things there
+
+
 def qualified_name(kind: type) -> str:
     """Return the module and the name of a class, with a dot between."""
-    module = type.__getattribute__(kind, "__module__")
-    return f"{module}.{type.__getattribute__(kind, '__qualname__')}"
+    return f"{home_of(kind)}.{type.__getattribute__(kind, '__qualname__')}"
 
 
 def package_of(kind: type) -> str:

@@ -21,7 +21,7 @@ from typing import Any, cast
 from locktender.adopt.contents import closed_by, fields_of, size_of
 from locktender.adopt.hazards import hazard_of_class, loads
 from locktender.adopt.holders import UNSET, value_of
-from locktender.adopt.lineage import lineage, qualified_name
+from locktender.adopt.lineage import home_of, lineage, qualified_name
 from locktender.adopt.named import module_of
 from locktender.adopt.packages import is_installed, is_library
 from locktender.adopt.reading import Mentions, mentions_of
@@ -94,8 +94,7 @@ def opener_of(kind: type) -> Opener | None:
         return functools.partial(_of_inner, field)
     if names[0] == _ALTERNATIVES:
         return _of_alternatives
-    is_written = not is_library(kind.__module__) and kind.__module__ != "builtins"
-    return _of_instance if is_written else None
+    return None if is_library(home_of(kind)) else _of_instance
 
 
 def is_users(value: object) -> bool:
@@ -105,7 +104,7 @@ def is_users(value: object) -> bool:
         module = str(function.__globals__.get("__name__"))
         return not is_library(module) and not is_installed(function.__code__)
     kind = type(value)
-    return not is_library(kind.__module__) and kind.__module__ != "builtins"
+    return not is_library(home_of(kind))
 
 
 def loader_in(path: str, value: object) -> Opening | None:
@@ -139,11 +138,19 @@ def _of_function(path: str, function: Any) -> _Openings:
             yield from _named(f"{path}:{first}", names, first, attributes)
         elif first in said.globals and not hasattr(builtins, first) and first not in closed:
             yield _opening(f"{path}:{first}", _getter(names, first), is_used=True)
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+    yield from _of_closure(path, function, said)
+    yield from _of_imports(path, said, names)
+
+
+def _of_closure(path: str, function: Any, said: Mentions) -> _Openings:
+    names = function.__code__.co_freevars
+    for name, default in closed_by(function).items():
+        if name not in names and size_of(default) is not None:
+            yield _opening(f"{path}:{name}", functools.partial(_same, default), is_used=True)
+    for name, cell in zip(names, function.__closure__ or (), strict=True):
         if name != "__class__":
             is_used = any(each[0] == name and len(each) > 1 for each in said.dotted)
             yield _opening(f"{path}:{name}", functools.partial(_in_cell, cell), is_used=is_used)
-    yield from _of_imports(path, said, names)
 
 
 def _named(path: str, names: Mapping[str, Any], name: str, attributes: list[str]) -> _Openings:
@@ -188,7 +195,7 @@ def _of_instance(path: str, value: Any) -> _Openings:
     entries = [
         (name, entry)
         for kind in kinds
-        if not is_library(kind.__module__)
+        if not is_library(home_of(kind))
         for name, entry in list(kind.__dict__.items())
     ]
     for name, entry in entries:
@@ -271,6 +278,10 @@ def _opening(path: str, read: Callable[[], object], *, is_used: bool) -> Opening
 
 def _getter(names: Mapping[Any, Any], name: str) -> Callable[[], object]:
     return lambda: names.get(name, UNSET)
+
+
+def _same(value: object) -> object:
+    return value
 
 
 def _in_cell(cell: Any) -> object:

@@ -53,10 +53,13 @@ _LIBRARIES = _OPAQUE | frozenset(
 )
 
 
+_COMPILED = "_cython_"  # the classes of compiled functions
+
+
 def is_library(module: str) -> bool:
     """Whether a module is of the standard library or of a library that is known."""
     package = module.partition(".")[0]
-    return package in _LIBRARIES or package in _STANDARD
+    return package in _LIBRARIES or package in _STANDARD or package.startswith(_COMPILED)
 
 
 def is_installed(code: CodeType) -> bool:
@@ -66,7 +69,7 @@ def is_installed(code: CodeType) -> bool:
 
 def is_opaque_package(package: str) -> bool:
     """Whether the objects of a package are not looked into."""
-    return package in _OPAQUE
+    return package in _OPAQUE or package.startswith(_COMPILED)
 
 
 def is_standard_opaque(name: str) -> bool:
