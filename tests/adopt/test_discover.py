@@ -112,8 +112,16 @@ class _Heavy:
 
 
 class _Network(_Heavy):
+    """And so is this, but what is in it is the user's."""
+
     def __init__(self, model: object) -> None:
         self.model = model
+
+
+def _weights() -> object:
+    weights = _Heavy()
+    vars(weights)["by"] = Echo()
+    return weights
 
 
 class _Property:
@@ -177,7 +185,7 @@ def test_the_code_of_a_bound_method_is_looked_at() -> None:
 
 def test_weights_documents_and_owners_are_not_looked_into() -> None:
     model = guard(Echo())
-    held: list[object] = [_Network(Echo()), Document("text", metadata={"by": Echo()})]
+    held: list[object] = [_weights(), Document("text", metadata={"by": Echo()})]
     held.append(AIMessage("text", response_metadata={"by": Echo()}))
     assert discover(held) == []
     assert not [name for name in _names(model) if "owner" in name]
@@ -188,8 +196,19 @@ def test_what_a_library_defines_is_not_looked_into() -> None:
     assert survey([("chain", chain)], max_objects=20).is_complete
 
 
-def test_a_class_itself_is_not_looked_into() -> None:
-    assert discover([_OfTheClass, _PydanticOfTheClass, import_module("adopt.chains.models")]) == []
+def test_what_a_users_own_network_holds_is_found() -> None:
+    assert [each.path for each in discover(_Network(Echo()))] == ["chain.model"]
+
+
+def test_a_users_class_and_a_users_module_are_looked_into() -> None:
+    paths = [each.path for each in discover([_OfTheClass, _PydanticOfTheClass])]
+    assert paths == ["chain[0].model", "chain[1].model"]
+    module = import_module("adopt.chains.models")
+    assert {each.path for each in discover([module])} == {
+        "chain[0].LATE",
+        "chain[0].SHARED",
+        "chain[0].UNNAMED",
+    }
 
 
 def test_circles_do_no_harm() -> None:
@@ -206,15 +225,30 @@ def test_a_search_that_meets_its_bound_says_so() -> None:
     assert survey([("all", [near, deep])]).is_complete
     too_deep = survey([("all", [near, deep])], max_depth=8)
     assert ([each.model for each in too_deep.found], too_deep.is_complete) == ([near], False)
+    assert too_deep.cuts == ("all[1][0][0][0][0][0][0][0]",)
     too_many = survey([("all", [near, deep])], max_objects=5)
     assert ([each.model for each in too_many.found], too_many.is_complete) == ([near], False)
 
 
-def test_of_a_long_container_the_beginning_is_looked_at() -> None:
+def test_a_long_container_is_looked_through() -> None:
     model = Echo()
-    cut = survey([("all", [model, *([] for _ in range(2000)), Echo()])])
-    assert ([each.model for each in cut.found], cut.is_complete) == ([model], False)
-    assert survey([("all", list(range(100_000)))]).is_complete  # in which nothing can hide
+    assert survey([("all", list(range(1_000_000)))]).is_complete  # in which nothing can hide
+    texts: dict[int, object] = dict.fromkeys(range(300_000), "text")
+    assert discover({**texts, -1: model})[0].model is model
+    assert discover([*range(100_000), model])[0].model is model
+    assert discover([*([] for _ in range(50_000)), model])[0].model is model
+
+
+def test_of_a_container_without_end_the_beginning_is_looked_at() -> None:
+    near = Echo()
+    long: list[object] = [near] * 200_001
+    cut = survey([("all", {"near": near, "long": [*long, Echo()]})])
+    assert ([each.model for each in cut.found], cut.cuts) == ([near], ("all['long']",))
+
+
+def test_a_class_whose_module_is_no_text_does_no_harm() -> None:
+    kind = type("Kind", (type,), {"__module__": property(lambda _: "mine")})
+    assert discover([kind("Class", (), {}), kind, Echo()])[0].path == "chain[2]"
 
 
 class _Nosy:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableLambda
 from rich.console import Console
 
 from adopt.chains.models import Echo, chat_over, embeddings, pipeline, remote
@@ -88,11 +89,39 @@ def test_brackets_in_a_path_are_no_markup() -> None:
 def test_a_safe_chain_is_said_to_be_safe() -> None:
     one = _drawn(examine([("chain", remote())]), 80)
     assert one == "no hazard found in 1 model object\n"
-    assert _drawn(examine([("chain", str)]), 80) == "no hazard found in 0 model objects\n"
+
+
+def test_where_no_model_is_found_the_doctor_is_not_content() -> None:
+    diagnosis = examine([("chain", str)])
+    assert not diagnosis.is_clean
+    assert "If there is a model in it, it was not found" in _drawn(diagnosis, 80)
 
 
 def test_a_search_that_met_its_bound_is_told_of() -> None:
-    assert "met its bound" in _drawn(examine([("chain", [[] for _ in range(2000)])]), 80)
+    diagnosis = examine([("chain", [remote(), 3, [()] * 200_001])])
+    assert (diagnosis.is_complete, diagnosis.is_clean) == (False, False)
+    drawn = _drawn(diagnosis, 80).replace("\n", " ")
+    assert "met its bound at chain[2]" in drawn
+    assert "locktender.guard(model)" in drawn
+
+
+def test_where_a_model_may_come_later_is_told_of() -> None:
+    models: dict[str, Any] = {}
+    diagnosis = examine([("chain", [remote(), RunnableLambda(lambda _: models["a"])])])
+    assert (diagnosis.findings, diagnosis.is_complete, diagnosis.is_clean) == ((), True, False)
+    assert diagnosis.open_places == ("chain[1].func:models is empty so far",)
+    assert "chain[1].func:models is empty so far" in _drawn(diagnosis, 200)
+
+
+def test_what_cannot_be_guarded_is_told_of() -> None:
+    class LLMPipeline:
+        """Looks like the native one."""
+
+        __module__ = "openvino_genai.py_openvino_genai"
+
+    (finding,) = examine([("chain", [LLMPipeline()])], is_guarded=lambda _: False).findings
+    assert (finding.path, finding.hazard.kind) == ("chain[0]", "raw-native")
+    assert finding.plan.startswith("Nothing: its class cannot be put behind a gate.")
 
 
 @pytest.mark.parametrize(("flags", "code"), [([], 0), (["--strict"], 1)])
@@ -123,6 +152,32 @@ def test_a_target_that_is_not_there_is_one_sentence_and_code_2(tmp_path: Path) -
     assert ended.stderr.startswith("locktender: There is no 'nothing' in ")
 
 
+@pytest.mark.parametrize(
+    ("chain", "code", "words"),
+    [
+        ("RunnableLambda(lambda text: text)", 1, "it was not found"),
+        (
+            "FakeListLLM(responses=['a']) | RunnableLambda(lambda _: late['a'])",
+            1,
+            "is empty so far",
+        ),
+        ("FakeListLLM(responses=['a']) | RunnableLambda(lambda _: many)", 1, "its bound"),
+        ("FakeListLLM(responses=['a']) | RunnableLambda(lambda text: text)", 0, "no hazard found"),
+    ],
+)
+def test_the_command_is_content_only_if_all_is_known_to_be_safe(
+    tmp_path: Path, chain: str, code: int, words: str
+) -> None:
+    (tmp_path / "app.py").write_text(
+        "from langchain_core.language_models import FakeListLLM\n"
+        "from langchain_core.runnables import RunnableLambda\n"
+        "many = [()] * 200_001\n"
+        f"late = {{}}\nchain = {chain}\n"
+    )
+    strict = _doctor(f"{tmp_path / 'app.py'}:chain", "--strict")
+    assert (strict.returncode, words in strict.stdout.replace("\n", " ")) == (code, True)
+
+
 def _drawn(diagnosis: Diagnosis, width: int) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(shown(diagnosis), highlight=False)
@@ -140,7 +195,7 @@ def _doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
         [PROGRAM, "doctor", *arguments],
         capture_output=True,
         check=False,
-        env={"COLUMNS": "100", "PYTHONPATH": str(TESTS)},
+        env={"COLUMNS": "100", "PYTHONPATH": f"{TESTS}:{TESTS.parent / 'src'}"},
         text=True,
         timeout=60,
     )

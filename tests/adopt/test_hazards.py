@@ -1,10 +1,12 @@
 """What the table says of a class, and what is judged without a row."""
 
+import asyncio
 import re
 import subprocess
 import sys
 import warnings
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from langchain_core.language_models import (
     GenericFakeChatModel,
     SimpleChatModel,
 )
+from langchain_core.outputs import ChatResult
 from langchain_huggingface import HuggingFaceEndpoint, HuggingFacePipeline
 from langchain_openai import OpenAIEmbeddings
 
@@ -31,7 +34,15 @@ from adopt.chains.models import (
     remote,
 )
 from locktender import ChatLocktender
-from locktender.adopt.hazards import HAZARDS, SAFE_CLASSES, hazard_of
+from locktender.adopt.hazard_chain import IN_CHAINS, SYNC_ONLY_HAZARD
+from locktender.adopt.hazard_raw import RAW
+from locktender.adopt.hazards import (
+    HAZARDS,
+    SAFE_CLASSES,
+    hazard_of,
+    hazard_of_class,
+    is_raw_class,
+)
 from locktender.adopt.swap import swap
 
 ROOT = Path(__file__).parents[2]
@@ -57,9 +68,55 @@ class _HalfAsync(EchoEmbeddings):
         return self.embed_query(text)
 
 
-class _Async(_HalfAsync):
+class _Moved(_HalfAsync):
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        return self.embed_documents(texts)
+        return await asyncio.to_thread(self.embed_documents, texts)
+
+
+class _Async(EchoEmbeddings):
+    async def aembed_query(self, text: str) -> list[float]:
+        await asyncio.open_connection("127.0.0.1", 9)
+        return []
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        return await asyncio.gather(*map(self.aembed_query, texts))
+
+
+class _MovedChat(EchoChat):
+    async def _agenerate(self, *arguments: Any, **_options: Any) -> ChatResult:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, self._generate, *arguments)
+
+
+class _MovedWithin(EchoChat):
+    async def _agenerate(self, *arguments: Any, **_options: Any) -> ChatResult:
+        return await self._in_a_thread(*arguments)
+
+    async def _in_a_thread(self, *arguments: Any) -> ChatResult:
+        return await asyncio.to_thread(self._answered, *arguments)
+
+    def _answered(self, *_arguments: Any) -> ChatResult:
+        return self._generate()
+
+
+class _AtOnce(EchoChat):
+    async def _agenerate(self, *arguments: Any, **_options: Any) -> ChatResult:
+        return self._generate(*arguments)
+
+
+class _AskedOfItsParent(EchoChat):
+    async def _agenerate(self, *arguments: Any, **options: Any) -> ChatResult:
+        return await super()._agenerate(*arguments, **options)
+
+
+class _RealFake(FakeListChatModel):
+    def _call(self, *_arguments: Any, **_options: Any) -> str:
+        return str(sum(range(10)))
+
+
+class _RealFakeEmbedding(DeterministicFakeEmbedding):
+    def embed_query(self, text: str) -> list[float]:
+        return [float(len(text))]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +131,13 @@ class _Async(_HalfAsync):
         (_Simple(), "sync-only"),
         (EchoEmbeddings(), "sync-only"),
         (_HalfAsync(), "sync-only"),
+        (_Moved(), "sync-only"),
+        (_MovedChat(), "sync-only"),
+        (_MovedWithin(), "sync-only"),
+        (_AtOnce(), "sync-only"),
+        (_AskedOfItsParent(), "sync-only"),
+        (_RealFake(responses=[]), "sync-only"),
+        (_RealFakeEmbedding(size=1), "sync-only"),
     ],
 )
 def test_an_unsafe_model_is_known(model: object, kind: str) -> None:
@@ -118,7 +182,11 @@ def test_a_guarded_model_is_judged_as_what_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted({name for hazard in HAZARDS for name in hazard.classes} - GONE | SAFE_CLASSES)
+    "name",
+    sorted(
+        {name for hazard in (*IN_CHAINS, SYNC_ONLY_HAZARD) for name in hazard.classes} - GONE
+        | SAFE_CLASSES
+    ),
 )
 def test_every_class_of_the_table_is_called_that(name: str) -> None:
     module, _, class_name = name.rpartition(".")
@@ -126,6 +194,18 @@ def test_every_class_of_the_table_is_called_that(name: str) -> None:
         warnings.simplefilter("ignore")  # langchain-community says at once that it is old
         found = getattr(import_module(module), class_name)
     assert f"{found.__module__}.{found.__qualname__}" == name
+
+
+@pytest.mark.parametrize("name", sorted({name for hazard in RAW for name in hazard.classes}))
+def test_every_raw_class_is_known_by_its_package_and_its_name(name: str) -> None:
+    module, _, class_name = name.rpartition(".")
+    if find_spec(name.partition(".")[0]) is None:
+        pytest.skip(f"{name} is not installed")
+    found = getattr(import_module(module), class_name)
+    hazard = hazard_of_class(found)
+    assert hazard is not None
+    assert name in hazard.classes
+    assert is_raw_class(found)
 
 
 @pytest.mark.parametrize("hazard", HAZARDS, ids=lambda hazard: hazard.kind)

@@ -1,4 +1,5 @@
 import uuid
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -114,3 +115,17 @@ async def test_a_batch_that_may_not_run_at_all_is_refused(n_runs: int) -> None:
     configs = RunConfigs(plain, "/run", ["max_concurrency"])
     with pytest.raises(Unprocessable):
         await configs.many(asked("batch"), {"max_concurrency": n_runs}, 2)
+
+
+async def test_what_is_to_be_done_before_a_run_is_done_once_for_each_in_its_context() -> None:
+    said: ContextVar[int] = ContextVar("said", default=0)
+
+    def say() -> None:
+        said.set(said.get() + 1)
+
+    configs = RunConfigs(plain, "/run", before_run=say)
+    await configs.one(asked(), {})
+    await configs.many(asked("batch"), {}, 3)
+    assert said.get() == 2
+    configs.described(asked())
+    assert said.get() == 2

@@ -1,69 +1,51 @@
 """Say what an object holds, without running any of its code.
 
 Attributes are taken from an instance's own dictionary and slots, items from containers by the
-methods of the built-in types, names from the closure, the defaults and the code of a function.  Of
-what a library defines neither the globals nor the attributes of its classes are looked at: they are
-not the user's.  What cannot hold a chain, or is too large to hold one, is opaque.
+methods of the built-in types, names from the closure, the defaults and the code of a function, and
+what the standard library's holders hold is `holders`'s to say.  Of what a library defines neither
+the globals nor the attributes of its classes are looked at: they are not the user's (`packages`).
+What cannot hold a chain is opaque.
 """
 
-import contextlib
 import functools
-import gc
-import sys
-from collections import OrderedDict, UserDict, UserList, defaultdict, deque
+from collections import deque
 from collections.abc import Iterator
+from gc import get_referents
 from itertools import islice
 from types import (
     FunctionType,
     GetSetDescriptorType,
-    MappingProxyType,
     MemberDescriptorType,
     MethodType,
     ModuleType,
-    SimpleNamespace,
 )
 from typing import Any, cast
 
-from locktender.adopt.hazards import lineage, qualified_name
+from locktender.adopt.holders import reader_of
+from locktender.adopt.lineage import home_of, lineage, package_of, qualified_name
 from locktender.adopt.named import named_by
+from locktender.adopt.packages import is_library, is_opaque_package, is_standard_opaque
 
-__all__ = ["contents_of", "is_cut", "is_opaque"]
+__all__ = [
+    "Shape",
+    "class_contents",
+    "closed_by",
+    "contents_of",
+    "fields_of",
+    "is_cut",
+    "is_opaque",
+    "size_of",
+]
 
 Parts = Iterator[tuple[str, object]]
 
-_MAX_ITEMS = 1000  # of one container: a longer one is data, most likely
+_MAX_ITEMS = 200_000  # of one container, numbers and texts and the like not counted
+_MAX_PLAIN = 5_000_000  # counted with them
 _PLAIN = frozenset(
     {bool, bytearray, bytes, complex, float, int, range, str, type(None), type(Ellipsis)}
 )
-_STANDARD = sys.stdlib_module_names - {"__main__"}
 _CONTAINERS = (dict, list, tuple, set, frozenset, deque)
-_HIDING = (type(functools.lru_cache(len)), MappingProxyType)  # what they hold has no name
 _PYDANTIC_SLOTS = frozenset({"__pydantic_extra__", "__pydantic_private__"})
-_OF_THE_LANGUAGE = frozenset(
-    {
-        *_CONTAINERS,
-        *_HIDING,
-        FunctionType,
-        MethodType,
-        OrderedDict,
-        SimpleNamespace,
-        UserDict,
-        UserList,
-        defaultdict,
-        functools.partial,
-    }
-)
-# Weights, arrays, clients and their like: large, and without room for anything of the user's.
-_OPAQUE_PACKAGES = frozenset(
-    """
-    PIL accelerate aiohttp anthropic chromadb ctransformers diffusers faiss fsspec google gpt4all
-    grpc httpcore httpx httpx2 huggingface_hub jinja2 langsmith llama_cpp mlx mlx_lm numpy ollama
-    onnxruntime openai openvino openvino_genai opentelemetry orjson pandas peft polars psycopg
-    pyarrow pydantic_core qdrant_client redis regex requests safetensors scipy sentence_transformers
-    sklearn sqlalchemy starlette tensorflow tenacity tiktoken tokenizers torch transformers urllib3
-    vllm
-    """.split()  # noqa: SIM905 - a line for each name would hide the module
-)
 _OPAQUE_CLASSES = frozenset(
     {
         "langchain_core.documents.base.Document",
@@ -72,93 +54,142 @@ _OPAQUE_CLASSES = frozenset(
     }
 )
 _OPAQUE_ROOMS = ("locktender.adopt.", "locktender.core.")  # the owner of a guarded object
-_LIBRARIES = _OPAQUE_PACKAGES | frozenset(
-    """
-    fastapi langchain langchain_anthropic langchain_classic langchain_community langchain_core
-    langchain_experimental langchain_google_genai langchain_huggingface langchain_mistralai
-    langchain_ollama langchain_openai langchain_text_splitters langgraph langgraph_sdk langserve
-    locktender pydantic typing_extensions uvicorn
-    """.split()  # noqa: SIM905 - a line for each name would hide the module
-)
+_STATE = "starlette.datastructures.State"  # where a user keeps what the app has loaded
 # "class" to what its fields are called by those who use it.
 _FIELD_NAMES = {
     "langchain_core.runnables.base.RunnableParallel": {"steps__": ".steps"},
     "locktender.app.endpoint.Endpoint": {"_runnable": ""},
+    _STATE: {"_state": ""},
 }
+_SAID = frozenset({"__annotations__", "__type_params__"})  # of what is not there itself
 _SEQUENCE = "langchain_core.runnables.base.RunnableSequence"
 
 
 def is_opaque(value: object) -> bool:
     """Whether there is no use in looking into `value`."""
     kind = type(value)
-    if kind in _PLAIN or issubclass(kind, type | ModuleType):
+    if kind in _PLAIN:
         return True
-    if kind in _OF_THE_LANGUAGE:
-        return False
     kinds = lineage(kind)
-    if _package_of(kind) in _STANDARD:
-        return True
+    if ModuleType in kinds:
+        return is_library(_module_name(value))
+    if type in kinds:
+        return all(is_library(home_of(each)) for each in lineage(cast("type", value)))
+    return _is_opaque_class(kind, kinds)
+
+
+def _is_opaque_class(kind: type, kinds: tuple[type, ...]) -> bool:
     names = [qualified_name(each) for each in kinds]
+    if is_opaque_package(package_of(kind)):
+        return names[0] != _STATE
     return (
-        any(_package_of(each) in _OPAQUE_PACKAGES for each in kinds)
+        is_standard_opaque(names[0])
         or not _OPAQUE_CLASSES.isdisjoint(names)
         or names[0].startswith(_OPAQUE_ROOMS)
     )
 
 
 def is_cut(value: object) -> bool:
-    """Whether `value` is a container of which only the beginning was looked at."""
+    """Whether `value` is a container of which only the beginning is looked at."""
+    n_items = size_of(value)
+    if n_items is None or n_items <= _MAX_ITEMS:
+        return False
     builtin: Any = _container(type(value))
-    return builtin is not None and builtin.__len__(value) > _MAX_ITEMS
+    everything: Any = dict.values if builtin is dict else builtin.__iter__
+    parts = everything(value)
+    n_parts = sum(type(part) not in _PLAIN for part in list(islice(parts, _MAX_PLAIN)))
+    return n_items > _MAX_PLAIN or n_parts > _MAX_ITEMS
 
 
-def contents_of(value: object) -> Parts:
-    """Yield what `value` holds, each with what is to be added to the path to it."""
+def size_of(value: object) -> int | None:
+    """Return how many items a container has; None for what is none."""
     kind = type(value)
+    builtin: Any = kind if kind in _CONTAINERS else _container(kind)
+    return None if builtin is None else builtin.__len__(value)
+
+
+class Shape:
+    """Where the objects of a class keep what they hold: the same for all of them."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+        kinds = lineage(kind)
+        names = [qualified_name(each) for each in kinds]
+        self.is_module = ModuleType in kinds
+        self.is_class = type in kinds
+        self.is_sequence = _SEQUENCE in names
+        self.container = _container(kind)
+        self.held = reader_of(kinds)
+        self.shown = next((_FIELD_NAMES[name] for name in names if name in _FIELD_NAMES), {})
+        self.slots = tuple(_slots_of(kinds))
+
+
+def contents_of(value: object, shape: Shape | None = None) -> Parts:
+    """Yield what `value` holds, each with what is to be added to the path to it.
+
+    Of its class it is `class_contents` that tells.  `shape` is that of the class, if it is known.
+    """
+    shape, kind = shape or Shape(type(value)), type(value)
     if kind is FunctionType:
         yield from _of_function(cast("FunctionType", value))
     elif kind is MethodType:
-        yield from _of_method(cast("MethodType", value))
+        method = cast("MethodType", value)
+        yield ".__self__", method.__self__
+        yield "", method.__func__
+    elif shape.is_module:
+        yield from _of_module(value)
+    elif shape.is_class:
+        yield from class_contents(cast("type", value))
     else:
-        if kind in _HIDING:
-            yield from (("[...]", part) for part in gc.get_referents(value))
-        yield from _items(value)
-        yield from _steps(value) if _SEQUENCE in map(qualified_name, lineage(kind)) else ()
-        yield from _fields(value)
-        yield from _of_class(kind)
+        if shape.held is not None:
+            yield from shape.held(value)
+        if shape.container is not None:
+            yield from _items(value, shape.container)
+        if shape.is_sequence:
+            yield from _steps(value)
+        yield from _fields(value, shape)
 
 
-def _of_method(method: MethodType) -> Parts:
-    yield ".__self__", method.__self__
-    yield "", method.__func__
+def closed_by(function: FunctionType) -> dict[str, object]:
+    """Return what a function has from its closure and as defaults, by the names in its code."""
+    code = function.__code__
+    named: dict[str, object] = {}
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        # A cell is empty until the outer function assigns the name.
+        named.update((name, part) for part in get_referents(cell))
+    positional = code.co_varnames[: code.co_argcount]
+    defaults = function.__defaults__ or ()
+    named.update(zip(reversed(positional), reversed(defaults), strict=False))
+    named.update(function.__kwdefaults__ or {})
+    named.pop("__class__", None)  # that of its method
+    return named
 
 
 def _of_function(function: FunctionType) -> Parts:
-    code = function.__code__
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        # A cell is empty until the outer function assigns the name.
-        yield from ((f":{name}", part) for part in gc.get_referents(cell))
-    positional = code.co_varnames[: code.co_argcount]
-    defaults = function.__defaults__ or ()
-    for name, default in zip(reversed(positional), reversed(defaults), strict=False):
-        yield f":{name}", default
-    for name, default in (function.__kwdefaults__ or {}).items():
-        yield f":{name}", default
-    yield from ((f".{name}", part) for name, part in vars(function).items())
+    code, named = function.__code__, closed_by(function)
+    for name, part in named.items():
+        # Of a module the code says what it takes from it.
+        if ModuleType not in lineage(type(part)):
+            yield f":{name}", part
+    yield from ((f".{name}", part) for name, part in list(vars(function).items()))
     # `__module__` may be what a decorator copied from another function.
-    if not _is_library(str(function.__globals__.get("__name__"))):
-        yield from ((f":{name}", part) for name, part in named_by(code, function.__globals__))
+    if not is_library(str(function.__globals__.get("__name__"))):
+        known = named_by(code, function.__globals__, named)
+        yield from ((f":{name}", part) for name, part in known)
 
 
-def _items(value: object) -> Parts:
-    builtin: Any = _container(type(value))
+def _items(value: object, builtin: Any) -> Parts:
     if builtin is dict:
-        for key, part in islice(dict.items(cast("dict[object, object]", value)), _MAX_ITEMS):
-            shown = repr(key) if type(key) in (str, int) else "..."
-            yield f"[{shown}]", part
-    elif builtin is not None:
-        for n, part in enumerate(islice(builtin.__iter__(value), _MAX_ITEMS)):
-            yield f"[{n}]", part
+        items = list(islice(dict.items(cast("dict[object, object]", value)), _MAX_PLAIN))
+        parts = ((key, part) for key, part in items if type(part) not in _PLAIN)
+        for key, part in islice(parts, _MAX_ITEMS):
+            yield f"[{repr(key) if type(key) in (str, int) else '...'}]", part
+        keys = (key for key, _ in items if type(key) not in _PLAIN)
+        yield from (("[...]", key) for key in islice(keys, _MAX_ITEMS))
+    else:
+        everything = enumerate(list(islice(builtin.__iter__(value), _MAX_PLAIN)))
+        numbered = ((n, part) for n, part in everything if type(part) not in _PLAIN)
+        yield from ((f"[{n}]", part) for n, part in islice(numbered, _MAX_ITEMS))
 
 
 def _container(kind: type) -> type | None:
@@ -167,50 +198,66 @@ def _container(kind: type) -> type | None:
 
 def _steps(sequence: object) -> Parts:
     """Count the steps of a sequence as its user does."""
-    fields = _instance_dict(sequence)
+    fields = fields_of(sequence)
     steps = (fields.get("first"), *fields.get("middle", ()), fields.get("last"))
     yield from ((f".steps[{n}]", step) for n, step in enumerate(steps))
 
 
-def _fields(value: object) -> Parts:
-    names = [qualified_name(kind) for kind in lineage(type(value))]
-    shown = next((_FIELD_NAMES[name] for name in names if name in _FIELD_NAMES), {})
-    for name, part in _instance_dict(value).items():
-        yield shown.get(name, f".{name}"), part
-    for name, part in _slots(value):
+def _fields(value: object, shape: Shape) -> Parts:
+    for name, part in list(dict.items(fields_of(value))):
+        if type(part) not in _PLAIN and type(name) is str and name not in _SAID:
+            yield shape.shown.get(name, f".{name}"), part
+    for name, entry in shape.slots:
+        try:
+            part = entry.__get__(value)
+        except AttributeError:  # not set
+            continue
         if name in _PYDANTIC_SLOTS:
-            yield from ((f".{key}", each) for key, each in (part or {}).items())
-        else:
+            yield from ((f".{key}", each) for key, each in list((part or {}).items()))
+        elif type(part) not in _PLAIN:
             yield f".{name}", part
 
 
-def _instance_dict(value: object) -> dict[str, Any]:
+def fields_of(value: object) -> dict[str, Any]:
+    """Return an instance's own dictionary, and an empty one where there is none."""
     for kind in lineage(type(value)):
         entry = kind.__dict__.get("__dict__")
         if type(entry) is GetSetDescriptorType:
-            return dict(entry.__get__(value))  # which may grow meanwhile, in another thread
+            held = entry.__get__(value)  # which may grow meanwhile, in another thread
+            return held if issubclass(type(held), dict) else {}
         if entry is not None:  # a property: the class's own code
             break
     return {}
 
 
-def _slots(value: object) -> Iterator[tuple[str, Any]]:
-    for kind in lineage(type(value)):
-        for name, entry in kind.__dict__.items():
+def _slots_of(kinds: tuple[type, ...]) -> Iterator[tuple[str, Any]]:
+    for kind in kinds:
+        for name, entry in list(kind.__dict__.items()):
             if type(entry) is MemberDescriptorType:
-                with contextlib.suppress(AttributeError):  # not set
-                    yield name, entry.__get__(value)
+                yield name, entry
 
 
-def _of_class(kind: type) -> Parts:
+def class_contents(kind: type) -> Parts:
     """Yield the attributes of a user's class, and its methods: they may use a global model."""
     for each in lineage(kind):
-        if _is_library(each.__module__):
+        if is_library(home_of(each)):
             continue
         for name, entry in list(each.__dict__.items()):
             part = _unwrapped(entry)
             if type(part) is FunctionType or not name.startswith(("__", "_abc_")):
                 yield f".{name}", part
+
+
+def _of_module(module: object) -> Parts:
+    names = cast("dict[str, object]", ModuleType.__getattribute__(module, "__dict__"))
+    for name, part in list(names.items()):
+        if not name.startswith("__") and ModuleType not in lineage(type(part)):
+            yield f".{name}", part
+
+
+def _module_name(module: object) -> str:
+    names = ModuleType.__getattribute__(module, "__dict__")
+    return str(names.get("__name__"))
 
 
 def _unwrapped(entry: object) -> object:
@@ -220,12 +267,3 @@ def _unwrapped(entry: object) -> object:
     if type(entry) is property:
         return entry.fget
     return entry.func if type(entry) is functools.cached_property else entry
-
-
-def _package_of(kind: type) -> str:
-    return qualified_name(kind).partition(".")[0]
-
-
-def _is_library(module: str) -> bool:
-    package = module.partition(".")[0]
-    return package in _LIBRARIES or package in _STANDARD

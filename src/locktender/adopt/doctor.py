@@ -15,6 +15,7 @@ from rich.text import Text
 
 from locktender.adopt.discover import survey
 from locktender.adopt.hazards import Action, Hazard, hazard_of
+from locktender.adopt.remark import cut_remark, open_remark
 
 __all__ = ["Diagnosis", "Finding", "WhyNoBatch", "examine", "shown"]
 
@@ -24,6 +25,13 @@ _UNGUARDED = (
     "Nothing: no route of add_routes leads to it, or its guard is turned off. Give it an owner "
     "with locktender.guard(...)."
 )
+
+
+_NONE_FOUND = (
+    "If there is a model in it, it was not found: give it an owner with locktender.guard(model), "
+    "and examine what holds it."
+)
+_MAX_NAMED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +46,23 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was found among how many models, and whether all places were looked at."""
+    """What was found among how many models, where nobody looked, and where one may come later."""
 
     findings: tuple[Finding, ...]
     n_models: int
-    is_complete: bool = True
+    cuts: tuple[str, ...] = ()  # paths
+    open_places: tuple[str, ...] = ()  # each a path, and in words why
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that is there was looked at."""
+        return not self.cuts
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether all models are known, and none is unsafe: where none is, nothing is known."""
+        is_all = self.is_complete and not self.open_places
+        return is_all and self.n_models > 0 and not self.findings
 
 
 def examine(
@@ -61,9 +81,11 @@ def examine(
         hazard = hazard_of(found.model)
         if hazard is not None:
             is_left = is_guarded is not None and not is_guarded(found.model)
+            is_left = is_left and hazard.action is not Action.NAMED
             plan = _UNGUARDED if is_left else _plan(hazard, found.model, why_no_batch)
             findings.append(Finding(found.path, type(found.model).__name__, hazard, plan))
-    return Diagnosis(tuple(findings), len(seen.found), seen.is_complete)
+    places = tuple(f"{opening.path} {opening.why}" for opening in seen.said)
+    return Diagnosis(tuple(findings), len(seen.found), seen.cuts, places)
 
 
 def shown(diagnosis: Diagnosis) -> RenderableType:
@@ -72,8 +94,12 @@ def shown(diagnosis: Diagnosis) -> RenderableType:
     if diagnosis.findings:
         parts.append(_table(diagnosis.findings))
     parts.append(Text(_summary(diagnosis)))
-    if not diagnosis.is_complete:
-        parts.append(Text("The search met its bound: not all that is held was looked at."))
+    if diagnosis.n_models == 0:
+        parts.append(Text(_NONE_FOUND))
+    if diagnosis.cuts:
+        parts.append(Text(cut_remark(diagnosis.cuts)))
+    if diagnosis.open_places:
+        parts.append(Text(open_remark(diagnosis.open_places, max_named=_MAX_NAMED)))
     return Group(*parts)
 
 

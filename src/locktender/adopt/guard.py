@@ -5,37 +5,35 @@ object runs its owner; `discover` has found the object, and `hazards` says why i
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseLanguageModel
 
 from locktender.adopt.choice import Choice, GuardChoice
-from locktender.adopt.discover import discover
+from locktender.adopt.discover import Found, survey
 from locktender.adopt.encoding import take_turns
 from locktender.adopt.factory import Bounds, Replicated, replicated
 from locktender.adopt.handle import calls_of, guarded_calls
-from locktender.adopt.hazards import SYNC_ONLY, Hazard, hazard_of
-from locktender.adopt.heavy import (
-    inner_of,
-    is_heavy,
-    owner_of,
-    pipeline_of,
-    set_owner,
-)
+from locktender.adopt.hazards import SYNC_ONLY, UNSURE, Action, Hazard, hazard_of, is_raw_class
+from locktender.adopt.heavy import inner_of, is_heavy, owner_of, pipeline_of, set_owner
 from locktender.adopt.methods import methods_for, runs_as_known
 from locktender.adopt.owner import GuardSettings
+from locktender.adopt.remark import cut_remark, remarks
 from locktender.adopt.swap import plain_class, swap
 from locktender.adopt.text_batch import why_no_batch, why_no_engine
 from locktender.adopt.text_together import MAX_TOGETHER
+from locktender.adopt.watch import Watch
 from locktender.core.errors import ConfigError
 
-__all__ = ["guard", "guard_all"]
+__all__ = ["can_guard", "guard", "guard_all"]
 
 _log = logging.getLogger(__name__)
 _Guarded = TypeVar("_Guarded")
 
+_LEFT = "%s (%s) is not guarded, as its class cannot be put behind a gate: %s"
 _GUARDED = "%s (%s) is guarded: %d call at a time; `guard={'%s': 'off'}` leaves it alone"
 
 
@@ -73,31 +71,49 @@ def guard(model: Any, /, *, replicas: int | None = None, **settings: Any) -> Any
         return replicated(model, replicas=replicas, **settings)
     bounds = GuardSettings(**settings)
     bounds.gate()
-    if not _guard_found(model, lambda _: bounds):
+    seen = survey([("chain", model)])
+    if not _guard_found(
+        seen.found, lambda each: bounds if each is model else _bounds_of(each, bounds)
+    ):
         message = (
             f"There is nothing to guard in this {type(model).__name__}: what is in it serves "
             "several callers by itself."
         )
         raise ConfigError(message)
+    if seen.cuts:
+        _log.warning("%s", cut_remark(seen.cuts))
     return model
 
 
-def guard_all(root: object, choice: GuardChoice = "auto") -> None:
+def guard_all(root: object, choice: GuardChoice = "auto") -> Watch | None:
     """Guard each unsafe model that is found in `root`, as `choice` says of its class.
 
-    What is done, and what is left undone, is logged.  Raises: ConfigError.
+    What is done, and what is left undone, is logged.  Return a watch for models that come later;
+    None if there is no code of the user's, or all is to be left alone.  Raises: ConfigError.
     """
     said = Choice(choice)
-    found = _guard_found(root, lambda model: said.settings(_names(model)))
-    for name in said.unknown({name for model in found for name in _names(model)}):
+    seen = survey([("chain", root)])
+
+    def guard_these(found: Iterable[Found]) -> list[object]:
+        return _guard_found(found, lambda model: said.settings(_names(model)))
+
+    unsafe = guard_these(seen.found)
+    for name in said.unknown({name for model in unsafe for name in _names(model)}):
         _log.warning("`guard` names %s, and there is no such unsafe model", name)
+    if choice == "off":
+        return None
+    for line in remarks(seen):
+        _log.warning("%s", line)
+    return Watch(seen.openings, guard_these) if seen.has_user_code else None
 
 
 def _guard_found(
-    root: object, settings_of: Callable[[object], GuardSettings | None]
+    those: Iterable[Found], settings_of: Callable[[object], GuardSettings | None]
 ) -> list[object]:
-    """Return the unsafe models that were found; guarded, unless there are no settings for them."""
-    unsafe = [(found, hazard_of(found.model)) for found in discover(root)]
+    """Return the unsafe models of those found; guarded, unless there are no settings for them."""
+    # Whoever runs a network comes before it, since the two share an owner and its bounds.
+    ordered = sorted(those, key=lambda found: is_raw_class(type(found.model)))
+    unsafe = [(found, hazard_of(found.model)) for found in ordered]
     for found, hazard in unsafe:
         if hazard is not None:
             name = plain_class(found.model).__name__
@@ -106,12 +122,32 @@ def _guard_found(
                 _log.warning("%s (%s) is not guarded: you said so", name, found.path)
             elif _is_guarded(found.model):
                 _check_bounds(found.model, settings)
+            elif not can_guard(found.model, hazard):
+                _log.warning(_LEFT, name, found.path, hazard.breaks)
             else:
-                _guard_one(found.model, settings, hazard)
-                # Of others it is known that they need it; here the user may know better.
-                level = logging.WARNING if hazard.kind == SYNC_ONLY else logging.INFO
-                _log.log(level, _GUARDED, name, found.path, settings.max_running, name)
+                _guard_found_one(found, settings, hazard)
     return [found.model for found, hazard in unsafe if hazard is not None]
+
+
+def _guard_found_one(found: Found, settings: GuardSettings, hazard: Hazard) -> None:
+    name = plain_class(found.model).__name__
+    try:
+        _guard_one(found.model, settings, hazard)
+    except ConfigError as error:
+        # A network that lets nobody change its class is as it was before, and said.
+        if not is_raw_class(type(found.model)):
+            raise
+        _log.warning(_LEFT, name, found.path, error)
+        return
+    # Of others it is known that they need it; here the user may know better.
+    level = logging.WARNING if hazard.kind in UNSURE else logging.INFO
+    _log.log(level, _GUARDED, name, found.path, settings.max_running, name)
+
+
+def can_guard(model: object, hazard: Hazard) -> bool:
+    """Whether there is a way to have callers of `model` wait."""
+    is_known = methods_for(model) is not None or bool(calls_of(model))
+    return is_known and hazard.action is not Action.NAMED
 
 
 def _guard_one(model: object, settings: GuardSettings, hazard: Hazard) -> None:
@@ -154,6 +190,11 @@ def _swap(model: object, *, is_for_one: bool = False) -> None:
         raise ConfigError(message) from error
 
 
+def _bounds_of(model: object, bounds: GuardSettings) -> GuardSettings:
+    """Return the bounds for one of the models of a chain: what runs inside another takes turns."""
+    return replace(bounds, max_running=1) if is_raw_class(type(model)) else bounds
+
+
 def _is_guarded(model: object) -> bool:
     return plain_class(model) is not type(model)
 
@@ -176,8 +217,8 @@ def _max_batch(model: object, settings: GuardSettings) -> int:
 
 def _names(model: object) -> list[str]:
     """Return the names of the classes of `model` and of the models that it wraps."""
-    names = []
-    inner: object | None = model
+    names = [plain_class(model).__name__]
+    inner = inner_of(model)
     while isinstance(inner, BaseLanguageModel | Embeddings):
         names.append(plain_class(inner).__name__)
         inner = inner_of(inner)

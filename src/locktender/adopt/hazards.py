@@ -1,261 +1,62 @@
-"""Know which model classes break when several callers use one object, and why.
+"""Judge an object: what breaks when several callers use it, if anything is known to.
 
-A table, and two questions to it: what is wrong with this object, and what is its class called.
-Objects are judged by the qualified names of their classes, so that no package in the table needs
-to be there, and none of their own code is run.  What is in no row is judged by whether its class
-has asynchronous methods of its own.  `discover` finds the objects, `doctor` says what was found;
-`scripts/hazards_page` writes docs/hazards.md from this.
+Objects are judged by the names of their classes, which stand in `hazard_chain` and `hazard_raw`, so
+that no package in these tables needs to be there, and none of their own code is run.  A LangChain
+model in no row is judged by whether its class has asynchronous methods of its own (`own_async`).
+`discover` finds the objects, `doctor` says what was found; `scripts/hazards_page` writes
+docs/hazards.md from the tables.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
 
-from locktender.adopt.swap import PLAIN
+from locktender.adopt.hazard import Action, Hazard
+from locktender.adopt.hazard_chain import (
+    CHAT_OVER_PIPELINE,
+    IN_CHAINS,
+    REMOTE_CLASSES,
+    SAFE_CLASSES,
+    SYNC_ONLY_HAZARD,
+)
+from locktender.adopt.hazard_raw import LOADERS, RAW, TORCH_MODULE
+from locktender.adopt.lineage import home_of, lineage, plain_kind, qualified_name, short_name
+from locktender.adopt.own_async import has_own_async, overrides_with_code
 
 __all__ = [
     "HAZARDS",
     "SAFE_CLASSES",
     "SYNC_ONLY",
+    "UNSURE",
     "Action",
     "Hazard",
     "hazard_of",
+    "hazard_of_class",
+    "is_model_class",
+    "is_raw_class",
     "lineage",
+    "loads",
     "qualified_name",
 ]
 
+HAZARDS = (*IN_CHAINS, *RAW, SYNC_ONLY_HAZARD)
+SYNC_ONLY = SYNC_ONLY_HAZARD.kind
+UNSURE = frozenset({SYNC_ONLY, TORCH_MODULE})  # the user may know that they need no guard
 
-class Action(Enum):
-    """What locktender does about a hazard: a sentence."""
-
-    BATCHED = (
-        "Gives it one owner with the gate in front: texts join and leave one call, token by token; "
-        "all that cannot is run one at a time."
-    )
-    EXCLUSIVE = (
-        "Gives it one owner with the gate in front: one call at a time, the others wait in order."
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Hazard:
-    """What breaks when several callers use one object of these classes."""
-
-    kind: str
-    title: str  # a few words
-    classes: tuple[str, ...]  # qualified; their subclasses are meant, too
-    breaks: str
-    since: str
-    cure: str
-    action: Action
-    threads: tuple[str, ...] = ()  # "organisation/repository#number"
-
-
-_CORE = "langchain_core.language_models"
-_COMMUNITY = "langchain_community"
-_HUGGINGFACE = "langchain_huggingface"
-
-_BASE_LLM = f"{_CORE}.llms.BaseLLM"
-_LLM = f"{_CORE}.llms.LLM"
-_CHAT_MODEL = f"{_CORE}.chat_models.BaseChatModel"
-_SIMPLE_CHAT_MODEL = f"{_CORE}.chat_models.SimpleChatModel"
-_EMBEDDINGS = "langchain_core.embeddings.embeddings.Embeddings"
-_ABSTRACT = frozenset({_BASE_LLM, _LLM, _CHAT_MODEL, _SIMPLE_CHAT_MODEL, _EMBEDDINGS})
-
-# They compute nothing, and tests of a chain are full of them.
-SAFE_CLASSES = frozenset(
+_MODELS = frozenset(
     {
-        f"{_CORE}.fake.FakeListLLM",
-        f"{_CORE}.fake.FakeStreamingListLLM",
-        f"{_CORE}.fake_chat_models.FakeChatModel",
-        f"{_CORE}.fake_chat_models.FakeListChatModel",
-        f"{_CORE}.fake_chat_models.FakeMessagesListChatModel",
-        f"{_CORE}.fake_chat_models.GenericFakeChatModel",
-        f"{_CORE}.fake_chat_models.ParrotFakeChatModel",
-        "langchain_core.embeddings.fake.DeterministicFakeEmbedding",
-        "langchain_core.embeddings.fake.FakeEmbeddings",
+        "langchain_core.embeddings.embeddings.Embeddings",
+        "langchain_core.language_models.base.BaseLanguageModel",
     }
 )
-# A chat model over one of these is an HTTP client.
-_REMOTE_CLASSES = frozenset(
-    {
-        f"{_HUGGINGFACE}.llms.huggingface_endpoint.HuggingFaceEndpoint",
-        f"{_COMMUNITY}.llms.huggingface_endpoint.HuggingFaceEndpoint",
-        f"{_COMMUNITY}.llms.huggingface_hub.HuggingFaceHub",
-        f"{_COMMUNITY}.llms.huggingface_text_gen_inference.HuggingFaceTextGenInference",
-    }
-)
-_CHAT_OVER_PIPELINE = "chat-over-pipeline"
-SYNC_ONLY = "sync-only"
+_JUDGED = frozenset(SYNC_ONLY_HAZARD.classes)
+_IN_CHAINS: Mapping[str, Hazard] = {name: row for row in IN_CHAINS for name in row.classes}
 
-HAZARDS: tuple[Hazard, ...] = (
-    Hazard(
-        kind="text-pipeline",
-        title="callers share one tokenizer",
-        classes=(
-            f"{_HUGGINGFACE}.llms.huggingface_pipeline.HuggingFacePipeline",
-            f"{_COMMUNITY}.llms.huggingface_pipeline.HuggingFacePipeline",
-        ),
-        breaks=(
-            "One caller's truncation or padding is applied to another's prompt: a wrong answer "
-            "without an error, or 'Already borrowed'. Streams leave threads that nobody ends, "
-            "errors in them become a wait of 60 s, seeds are global, and a cancelled call computes "
-            "on."
-        ),
-        since=(
-            "every version; silently wrong since tokenizers 0.23.1, as seen with transformers 5.17 "
-            "and 5.23, an error before"
-        ),
-        cure="One owner for each pipeline; batches instead of threads.",
-        action=Action.BATCHED,
-        threads=(
-            "langchain-ai/langserve#409",
-            "huggingface/tokenizers#537",
-            "huggingface/tokenizers#2041",
-            "huggingface/transformers#47085",
-            "huggingface/transformers#47214",
-            "huggingface/transformers#31963",
-        ),
-    ),
-    Hazard(
-        kind=_CHAT_OVER_PIPELINE,
-        title="no asynchronous calls, and one tokenizer for all",
-        classes=(
-            f"{_HUGGINGFACE}.chat_models.huggingface.ChatHuggingFace",
-            f"{_COMMUNITY}.chat_models.huggingface.ChatHuggingFace",
-        ),
-        breaks=(
-            "Over a local pipeline, ainvoke and abatch raise NotImplementedError, astream and "
-            "astream_events AttributeError; a tool's answer is refused, and stop, temperature and "
-            "bound tools never reach the model. Concurrent calls share the pipeline's hazards."
-        ),
-        since="every version up to langchain-huggingface 1.2.3",
-        cure="Asynchronous methods and a chat template of its own, over one owner of the pipeline.",
-        action=Action.BATCHED,
-        threads=("langchain-ai/langchain#28647", "langchain-ai/langchain#35095"),
-    ),
-    Hazard(
-        kind="sentence-embeddings",
-        title="callers share one tokenizer",
-        classes=(
-            f"{_HUGGINGFACE}.embeddings.huggingface.HuggingFaceEmbeddings",
-            f"{_COMMUNITY}.embeddings.huggingface.HuggingFaceEmbeddings",
-            f"{_COMMUNITY}.embeddings.huggingface.HuggingFaceInstructEmbeddings",
-            f"{_COMMUNITY}.embeddings.huggingface.HuggingFaceBgeEmbeddings",
-        ),
-        breaks=(
-            "Calls whose truncation or padding differs cut one another's texts without an error, "
-            "or raise 'Already borrowed'. Asynchronous calls take the event loop's threads."
-        ),
-        since="every version; silently wrong since tokenizers 0.23.1, an error before",
-        cure="One owner for each model.",
-        action=Action.EXCLUSIVE,
-        threads=("huggingface/tokenizers#537", "weaviate/t2v-transformers-models#123"),
-    ),
-    Hazard(
-        kind="llama-cpp",
-        title="one context without a lock",
-        classes=(
-            f"{_COMMUNITY}.llms.llamacpp.LlamaCpp",
-            f"{_COMMUNITY}.chat_models.llamacpp.ChatLlamaCpp",
-            f"{_COMMUNITY}.embeddings.llamacpp.LlamaCppEmbeddings",
-        ),
-        breaks=(
-            "Two callers interleave in one KV context: the process crashes or freezes, or their "
-            "texts are mixed."
-        ),
-        since="every version; llama_cpp.Llama has no lock",
-        cure="One call at a time; for more, serve the GGUF file with 'locktender model'.",
-        action=Action.EXCLUSIVE,
-        threads=(
-            "langchain-ai/langserve#263",
-            "abetlen/llama-cpp-python#471",
-            "abetlen/llama-cpp-python#1062",
-            "abetlen/llama-cpp-python#1995",
-            "ggml-org/llama.cpp#2941",
-            "stanfordnlp/dspy#9640",
-        ),
-    ),
-    Hazard(
-        kind="vllm",
-        title="an engine for a single caller",
-        classes=(f"{_COMMUNITY}.llms.vllm.VLLM",),
-        breaks=(
-            "vllm.LLM takes one caller: with two, its scheduler raises KeyError or fails an "
-            "assertion. It does not stream."
-        ),
-        since="every version",
-        cure="One call at a time; for more, run vLLM's own server and call it by HTTP.",
-        action=Action.EXCLUSIVE,
-        threads=(
-            "langchain-ai/langserve#403",
-            "vllm-project/vllm#1200",
-            "vllm-project/vllm#1285",
-            "vllm-project/vllm#4556",
-            "vllm-project/vllm#7156",
-        ),
-    ),
-    Hazard(
-        kind="mlx",
-        title="not safe in several threads",
-        classes=(
-            f"{_COMMUNITY}.llms.mlx_pipeline.MLXPipeline",
-            f"{_COMMUNITY}.chat_models.mlx.ChatMLX",
-        ),
-        breaks=(
-            "Calls run in several threads over one model and cache; MLX is made for one, and "
-            "servers over it have answered one user with another's text."
-        ),
-        since="every version",
-        cure="One call at a time, in one thread.",
-        action=Action.EXCLUSIVE,
-        threads=("ml-explore/mlx-lm#965", "cubist38/mlx-openai-server#269"),
-    ),
-    Hazard(
-        kind="gpt4all",
-        title="not safe in several threads",
-        classes=(
-            f"{_COMMUNITY}.llms.gpt4all.GPT4All",
-            f"{_COMMUNITY}.embeddings.gpt4all.GPT4AllEmbeddings",
-        ),
-        breaks="Two callers share one native context that has no lock: a crash, or mixed texts.",
-        since="every version; no longer maintained",
-        cure="One call at a time; for more, serve the GGUF file with 'locktender model'.",
-        action=Action.EXCLUSIVE,
-    ),
-    Hazard(
-        kind="ctransformers",
-        title="not safe in several threads",
-        classes=(f"{_COMMUNITY}.llms.ctransformers.CTransformers",),
-        breaks=(
-            "Two callers share one native context that has no lock: a crash, or mixed texts. Its "
-            "asynchronous method only moves the call to a thread."
-        ),
-        since="every version; no longer maintained",
-        cure="One call at a time; for more, serve the GGUF file with 'locktender model'.",
-        action=Action.EXCLUSIVE,
-        threads=("marella/ctransformers#38",),
-    ),
-    Hazard(
-        kind=SYNC_ONLY,
-        title="no asynchronous methods of its own",
-        classes=(_BASE_LLM, _CHAT_MODEL, _EMBEDDINGS),
-        breaks=(
-            "LangChain calls it from the threads of the event loop, min(32, CPUs + 4) at once and "
-            "without a lock; whether it bears that is not known. Its callers keep file and name "
-            "look-ups waiting, and a cancelled call computes on."
-        ),
-        since="every version of langchain-core",
-        cure="One owner for each object, or a class with asynchronous methods.",
-        action=Action.EXCLUSIVE,
-        threads=("langchain-ai/langserve#409",),
-    ),
-)
 
-_SYNC_ONLY_HAZARD = HAZARDS[-1]
-_BY_CLASS: Mapping[str, Hazard] = {
-    name: hazard for hazard in HAZARDS if hazard.kind != SYNC_ONLY for name in hazard.classes
-}
+def _short(name: str) -> str:
+    return f"{name.partition('.')[0]}.{name.rpartition('.')[2]}"
+
+
+_IN_CHAINS_SHORT = frozenset(map(_short, _IN_CHAINS))
+_RAW: Mapping[str, Hazard] = {_short(name): row for row in RAW for name in row.classes}
 
 
 def hazard_of(model: object) -> Hazard | None:
@@ -263,33 +64,51 @@ def hazard_of(model: object) -> Hazard | None:
 
     A guarded object is judged as what it was before.
     """
-    kinds = lineage(_plain_class(model))
-    names = [qualified_name(kind) for kind in kinds]
-    hazard = next((_BY_CLASS[name] for name in names if name in _BY_CLASS), None)
-    if hazard is not None:
-        return None if hazard.kind == _CHAT_OVER_PIPELINE and _is_remote(model) else hazard
-    if SAFE_CLASSES.intersection(names) or _ABSTRACT.isdisjoint(names):
+    hazard = hazard_of_class(plain_kind(type(model)))
+    if hazard is not None and hazard.kind == CHAT_OVER_PIPELINE and _is_remote(model):
         return None
-    return None if _has_own_async(kinds, names) else _SYNC_ONLY_HAZARD
+    return hazard
 
 
-def lineage(kind: type) -> tuple[type, ...]:
-    """Return `kind` and all that it is made from, whatever its metaclass would like to say."""
-    return tuple(type.__getattribute__(kind, "__mro__"))
+def hazard_of_class(kind: type) -> Hazard | None:
+    """Return what breaks when several callers use one object of a class."""
+    kinds = lineage(kind)
+    names = [qualified_name(each) for each in kinds]
+    hazard = next((_IN_CHAINS[name] for name in names if name in _IN_CHAINS), None)
+    if hazard is not None:
+        return hazard
+    if _JUDGED.isdisjoint(names):
+        return next((_RAW[name] for name in map(short_name, kinds) if name in _RAW), None)
+    if home_of(kind).startswith("langchain_core.") and not SAFE_CLASSES.intersection(names):
+        return None  # what all models are made from
+    n_own = next((n for n, name in enumerate(names) if name in SAFE_CLASSES), None)
+    if n_own is not None and not overrides_with_code(kinds[:n_own]):
+        return None
+    # The asynchronous methods of a fake say nothing of what was put in its place.
+    is_safe = has_own_async(kind, among=kinds[:n_own])
+    return None if is_safe else SYNC_ONLY_HAZARD
 
 
-def qualified_name(kind: type) -> str:
-    """Return the module and the name of a class, with a dot between."""
-    module = type.__getattribute__(kind, "__module__")
-    return f"{module}.{type.__getattribute__(kind, '__qualname__')}"
+def is_model_class(kind: type) -> bool:
+    """Whether objects of a class are models: of LangChain, or raw ones with a row."""
+    kinds = lineage(kind)
+    return not _MODELS.isdisjoint(map(qualified_name, kinds)) or is_raw_class(kind)
 
 
-def _plain_class(model: object) -> type:
-    for kind in lineage(type(model)):
-        plain = kind.__dict__.get(PLAIN)
-        if isinstance(plain, type):
-            return plain
-    return type(model)
+def is_raw_class(kind: type) -> bool:
+    """Whether objects of a class hold weights themselves, and are none of LangChain's models."""
+    return any(short_name(each) in _RAW for each in lineage(kind))
+
+
+def loads(name: str) -> bool:
+    """Whether what is imported by this name, as "transformers.pipeline" is, makes a model."""
+    package, last = name.partition(".")[0], name.rpartition(".")[2]
+    return (
+        _short(name) in _RAW
+        or _short(name) in LOADERS
+        or (package == "transformers" and last.startswith("AutoModel"))
+        or _short(name) in _IN_CHAINS_SHORT
+    )
 
 
 def _is_remote(model: object) -> bool:
@@ -298,21 +117,5 @@ def _is_remote(model: object) -> bool:
         fields = object.__getattribute__(model, "__dict__")
     except AttributeError:
         return False
-    kinds = lineage(_plain_class(fields.get("llm")))
-    return not _REMOTE_CLASSES.isdisjoint(map(qualified_name, kinds))
-
-
-def _has_own_async(kinds: tuple[type, ...], names: list[str]) -> bool:
-    if _EMBEDDINGS in names:
-        return all(
-            _owner_of(method, kinds) != _EMBEDDINGS
-            for method in ("aembed_documents", "aembed_query")
-        )
-    owner = _owner_of("_agenerate", kinds)
-    # The `_agenerate` of an `LLM` calls `_acall`.
-    return (_owner_of("_acall", kinds) if owner == _LLM else owner) not in _ABSTRACT
-
-
-def _owner_of(method: str, kinds: tuple[type, ...]) -> str:
-    """Name the class that `method` comes from."""
-    return next((qualified_name(kind) for kind in kinds if method in kind.__dict__), "")
+    kinds = lineage(plain_kind(type(fields.get("llm"))))
+    return not REMOTE_CLASSES.isdisjoint(map(qualified_name, kinds))

@@ -63,6 +63,7 @@ class EndpointSettings:
     stream_log_names: Sequence[str] | None = None
     astream_events_version: EventsVersion = "v2"
     notes: NoteSettings | None = None  # None: an answer tells nothing of its runs but their ids
+    before_run: Callable[[], None] | None = None  # called in the context of each run
 
 
 class Endpoint:
@@ -72,7 +73,9 @@ class Endpoint:
         self, runnable: Runnable[Any, Any], run_name: str, settings: EndpointSettings
     ) -> None:
         self._runnable = with_direct_text_parsers(runnable)
-        self._configs = RunConfigs(runnable, run_name, settings.config_keys, settings.modifier)
+        self._configs = RunConfigs(
+            runnable, run_name, settings.config_keys, settings.modifier, settings.before_run
+        )
         self._inputs = InputReader(runnable)
         self._outputs = OutputWriter(runnable, settings.serializer)
         self._dialects = Dialects(

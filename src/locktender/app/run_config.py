@@ -55,11 +55,13 @@ class RunConfigs:
         run_name: str,
         config_keys: Sequence[str] = ("configurable",),
         modifier: PerRequestConfigModifier | None = None,
+        before_run: Callable[[], None] | None = None,
     ) -> None:
         self._runnable = runnable
         self._run_name = run_name
         self._config_keys = frozenset(config_keys)
         self._modifier = modifier
+        self._before_run = before_run or _nothing
         self._needs_thread = "configurable" in config_keys and needs_thread(runnable)
 
     @cached_property
@@ -83,7 +85,9 @@ class RunConfigs:
 
         Raises: Unprocessable, starlette's HTTPException for a bad hash, and what the modifier does.
         """
-        return self._fixed(await self._allowed(asked, wish), asked)
+        config = self._fixed(await self._allowed(asked, wish), asked)
+        self._before_run()
+        return config
 
     async def many(
         self,
@@ -104,7 +108,9 @@ class RunConfigs:
             raise Unprocessable(message)
         else:
             configs = [await self._allowed(asked, each) for each in wish]
-        return [self._fixed(config, asked) for config in configs]
+        fixed = [self._fixed(config, asked) for config in configs]
+        self._before_run()
+        return fixed
 
     async def _allowed(self, asked: Asked, wish: Mapping[str, Any]) -> dict[str, Any]:
         config = self._merged(asked, wish)
@@ -161,6 +167,9 @@ class RunConfigs:
         if self._run_name:
             fixed["run_name"] = self._run_name
         return cast("RunnableConfig", fixed)
+
+
+def _nothing() -> None: ...
 
 
 def _check_thread(configurable: Mapping[str, Any]) -> None:

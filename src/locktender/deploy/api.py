@@ -78,6 +78,7 @@ class APIHandler(Answering):
             gives_links=enable_public_trace_link_endpoint,
             takes_tokens=bool(token_feedback_config),
         )
+        watch = guard_all(runnable, guard)
         settings = EndpointSettings(
             config_keys,
             per_req_config_modifier,
@@ -93,8 +94,8 @@ class APIHandler(Answering):
                 token_feedback_config,
                 has_callback_events=include_callback_events,
             ),
+            before_run=watch.before_run if watch else None,
         )
-        guard_all(runnable, guard)
         self.playground_type = playground_type
         endpoint = Endpoint(typed, prefix + path, settings)
         super().__init__(endpoint, Playground(endpoint, playground_type, prefix + path))
