@@ -139,7 +139,8 @@ async def warm_up(
     found = {server: Found() for server in running}
     for server, its in running.items():
         on_turn(f"warming up, {server.name}")
-        await ask_together(its.port, everyone[:2])
+        # What a batch needs is made before it is timed; LangServe makes none.
+        await ask_together(its.port, everyone[: 2 if server.side == PEER else N_CALLERS])
     await use_directly(plan, running, found)
     return judge, found
 

@@ -7,6 +7,7 @@ races.  With HAS_USER=yes one thread of theirs uses the same model directly, onc
 once for each request of `/direct`; in between it waits.  IS_MENDED is for an old commit, see below.
 """
 
+import copy
 import importlib
 import os
 import threading
@@ -36,17 +37,19 @@ class LockedPipeline(HuggingFacePipeline):
 
 app = FastAPI()
 package = importlib.import_module(os.environ["WIRE_PACKAGE"])
+settings = {"max_new_tokens": int(os.environ.get("NEW_TOKENS", "64")), "do_sample": False}
 pipe = transformers.pipeline(
     "text-generation",
     model=os.environ["MODEL_FOLDER"],
     dtype=torch.float32,
-    max_new_tokens=int(os.environ.get("NEW_TOKENS", "64")),
-    do_sample=False,
     return_full_text=False,
+    **settings,
 )
 if os.environ.get("IS_MENDED") == "yes" and not hasattr(pipe, "generation_config"):
-    # An old commit reads it and cannot run without it, and transformers 5.24 has it no more.
-    pipe.generation_config = pipe.model.generation_config
+    # transformers 5.24 has it no more, and an old commit cannot run without it.  It is made as it
+    # was, settings and all: without a limit of tokens there, that commit would batch nothing.
+    pipe.generation_config = copy.deepcopy(pipe.model.generation_config)
+    pipe.generation_config.update(**settings)
 wrapper = LockedPipeline if os.environ.get("HAS_LOCK") == "yes" else HuggingFacePipeline
 # No answer to it ends by itself before its 64 tokens.
 prompt = PromptTemplate.from_template("A long story about {topic}.\n\nOnce upon a time,")
