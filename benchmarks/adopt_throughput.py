@@ -1,7 +1,7 @@
 """How many tokens callers get of one Hugging Face pipeline behind a route: langserve#409, timed.
 
     python benchmarks/adopt_throughput.py [--rounds 3] [--threads 1 2] [--tokens 64]
-        [--against CHECKOUT] [--idle-user] [--no-peer] [--minutes 90]
+        [--against CHECKOUT] [--idle-user] [--no-peer] [--copies 1] [--minutes 90]
 
 The app is a prompt before a `HuggingFacePipeline` (apps/chain409.py) with SmolLM2 in float32, 64
 new tokens, greedy.  LangServe 0.3.3 serves it as it is, and with a lock of the user's around the
@@ -12,7 +12,9 @@ that each has the machine to itself, and every second round has the turns in rev
 With `--against`, the package of another checkout (`git worktree add FOLDER COMMIT`) is a further
 server, on the same libraries.  With `--idle-user`, one thread in the process of both has used the
 model directly, at the start and again after the first answers, and then waits; it is asked once
-more at the end.  `--no-peer` leaves LangServe out.
+more at the end.  `--no-peer` leaves LangServe out.  One process may be some percent faster than the
+next one of the same commit, for as long as it lives: with `--copies`, each of ours has more of
+them, which take the rounds in turns.
 
 How many threads a call of torch has is settled for a whole process, before it starts.  LangServe
 calls the pipeline from several threads at once, each of which has as many: one may then be better
@@ -128,34 +130,42 @@ async def ask_together(port: int, numbers: Sequence[int]) -> tuple[dict[int, str
 
 
 async def warm_up(
-    plan: Plan, running: Mapping[Server, Running], model: Path, on_turn: Callable[[str], None]
+    plan: Plan,
+    running: Mapping[Server, Sequence[Running]],
+    model: Path,
+    on_turn: Callable[[str], None],
 ) -> tuple[Judge, dict[Server, Found]]:
     """Return who knows the right answers, and a place for what each server gives."""
     everyone = range(N_CALLERS)
     first = next(iter(running))
     on_turn(f"one at a time, {first.name}")
-    alone, _ = await ask_alone(running[first].port, everyone)
+    alone, _ = await ask_alone(running[first][0].port, everyone)
     judge = Judge(model, plan.n_tokens, list(alone.values()))
     found = {server: Found() for server in running}
-    for server, its in running.items():
+    for server, copies in running.items():
         on_turn(f"warming up, {server.name}")
-        # What a batch needs is made before it is timed; LangServe makes none.
-        await ask_together(its.port, everyone[: 2 if server.side == PEER else N_CALLERS])
+        for its in copies:
+            # What a batch needs is made before it is timed; LangServe makes none.
+            await ask_together(its.port, everyone[: 2 if server.side == PEER else N_CALLERS])
     await use_directly(plan, running, found)
     return judge, found
 
 
 async def use_directly(
-    plan: Plan, running: Mapping[Server, Running], found: Mapping[Server, Found]
+    plan: Plan, running: Mapping[Server, Sequence[Running]], found: Mapping[Server, Found]
 ) -> None:
     """Have the user's own thread use the model, where there is one."""
-    for server, its in running.items():
+    for server, copies in running.items():
         if plan.has_user and server.side != PEER:
-            found[server].direct.append(str(await asyncio.to_thread(its.get, "/direct")))
+            for its in copies:
+                found[server].direct.append(str(await asyncio.to_thread(its.get, "/direct")))
 
 
 async def measure_all(
-    plan: Plan, running: Mapping[Server, Running], model: Path, on_turn: Callable[[str], None]
+    plan: Plan,
+    running: Mapping[Server, Sequence[Running]],
+    model: Path,
+    on_turn: Callable[[str], None],
 ) -> dict[Server, Found]:
     """Return what each server gave."""
     judge, found = await warm_up(plan, running, model, on_turn)
@@ -166,7 +176,8 @@ async def measure_all(
             break
         mine = [(number * N_ALONE + n) % N_CALLERS for n in range(N_ALONE)]
         for server in turns:
-            port = running[server].port
+            copies = running[server]
+            port = copies[number % len(copies)].port
             on_turn(f"{N_CALLERS} callers, {server.name}, {server.n_threads} threads")
             judge.note(found[server], N_CALLERS, *await ask_together(port, range(N_CALLERS)))
             on_turn(f"1 caller, {server.name}, {server.n_threads} threads")
@@ -244,6 +255,7 @@ def read_plan() -> Plan:
     n_cores = len(os.sched_getaffinity(0))
     parser.add_argument("--threads", type=int, nargs="+", default=[1, n_cores], help="of torch")
     parser.add_argument("--tokens", type=int, default=64, help="of an answer, at most 64")
+    parser.add_argument("--copies", type=int, default=1, help="processes of each of ours")
     parser.add_argument("--minutes", type=float, default=90, help="after which no round begins")
     chosen = parser.parse_args()
     that = {THAT: Checkout(chosen.against)} if chosen.against else {}
@@ -251,6 +263,7 @@ def read_plan() -> Plan:
         checkouts={THIS: HERE, **that},
         has_peer=not chosen.no_peer,
         has_user=chosen.idle_user,
+        n_copies=chosen.copies,
         threads=list(dict.fromkeys(chosen.threads)),
         n_tokens=chosen.tokens,
         n_rounds=chosen.rounds,
@@ -272,7 +285,7 @@ def main() -> int:
         model = real_folder()
         running = start_all(stack, plan, model, Path(folder))
         lines = describe(plan, running)
-        load = Load(its.process for its in running.values())
+        load = Load(its.process for copies in running.values() for its in copies)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             found = runner.run(
                 measure_all(

@@ -58,6 +58,7 @@ class Plan:
     has_peer: bool
     has_user: bool
     threads: Sequence[int]
+    n_copies: int  # processes of each server of ours
     n_tokens: int  # of each answer
     n_rounds: int
     max_s: float  # after which no round begins
@@ -86,26 +87,30 @@ class Running:
             return client.get(f"http://127.0.0.1:{self.port}{path}").raise_for_status().json()
 
 
-def start_all(stack: ExitStack, plan: Plan, model: Path, folder: Path) -> dict[Server, Running]:
-    """Start all servers, to be ended with `stack`; see that each serves what it should."""
+def start_all(
+    stack: ExitStack, plan: Plan, model: Path, folder: Path
+) -> dict[Server, list[Running]]:
+    """Start all servers, to be ended with `stack`; return the processes of each."""
     peer_python = langserve_python(has_models=True) if plan.has_peer else ""
-    running = {}
-    for number, server in enumerate(plan.servers()):
-        port = free_port()
+    running: dict[Server, list[Running]] = {server: [] for server in plan.servers()}
+    for server, copies in running.items():
         python = peer_python if server.side == PEER else sys.executable
-        command = uvicorn_command(python, "chain409:app", port)
         environment = {**server.environment(plan), "MODEL_FOLDER": str(model)}
-        log_folder = folder / str(number)
-        process = stack.enter_context(serving(command, port, environment, log_folder, MAX_START_S))
-        running[server] = Running(port, process)
+        for _ in range(1 if server.side == PEER else plan.n_copies):
+            port = free_port()
+            command = uvicorn_command(python, "chain409:app", port)
+            process = stack.enter_context(
+                serving(command, port, environment, folder / str(port), MAX_START_S)
+            )
+            copies.append(Running(port, process))
     return running
 
 
-def describe(plan: Plan, running: Mapping[Server, Running]) -> list[str]:
+def describe(plan: Plan, running: Mapping[Server, Sequence[Running]]) -> list[str]:
     """Return what is measured, in lines.  Raises: RuntimeError if a server has another package."""
     lines = [f"{side}: {each.name()}" for side, each in plan.checkouts.items()]
     libraries: dict[str, set[str]] = {}
-    for server, its in running.items():
+    for server, its in ((server, its) for server, copies in running.items() for its in copies):
         about = its.get("/about")
         file = about.pop("file")
         if server.side in plan.checkouts:
@@ -114,6 +119,7 @@ def describe(plan: Plan, running: Mapping[Server, Running]) -> list[str]:
         libraries.setdefault(told, set()).add(server.side)
     lines += [f"{', '.join(sorted(sides))}: {told}" for told, sides in libraries.items()]
     user = "one idle direct user in each process" if plan.has_user else "no direct user"
+    copies = f"{plan.n_copies} processes of each of ours"
     cores = f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} cores"
     python = ".".join(map(str, sys.version_info[:3]))
-    return [*lines, f"Python {python}, {cores}, {plan.n_tokens} tokens an answer, {user}"]
+    return [*lines, f"Python {python}, {cores}, {plan.n_tokens} tokens an answer, {user}, {copies}"]
