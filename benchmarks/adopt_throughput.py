@@ -1,22 +1,32 @@
 """How many tokens callers get of one Hugging Face pipeline behind a route: langserve#409, timed.
 
-    python benchmarks/adopt_throughput.py [--rounds 3]
+    python benchmarks/adopt_throughput.py [--rounds 3] [--threads 1 2] [--tokens 64]
+        [--against CHECKOUT] [--idle-user] [--no-peer] [--copies 1] [--minutes 90]
 
 The app is a prompt before a `HuggingFacePipeline` (apps/chain409.py) with SmolLM2 in float32, 64
 new tokens, greedy.  LangServe 0.3.3 serves it as it is, and with a lock of the user's around the
-pipeline; and `locktender.add_routes` does.  16 callers come at once, each with a topic of its own,
-over HTTP; then one caller alone.  The servers take turns within each round, so that each has the
-machine to itself.
+pipeline; and the `locktender.add_routes` of this checkout does.  16 callers come at once, each with
+a topic of its own, over HTTP; then one caller alone.  The servers take turns within each round, so
+that each has the machine to itself, and every second round has the turns in reverse.
+
+With `--against`, the package of another checkout (`git worktree add FOLDER COMMIT`) is a further
+server, on the same libraries.  With `--idle-user`, one thread in the process of both has used the
+model directly, at the start and again after the first answers, and then waits; it is asked once
+more at the end.  `--no-peer` leaves LangServe out.  One process may be some percent faster than the
+next one of the same commit, for as long as it lives: with `--copies`, each of ours has more of
+them, which take the rounds in turns.
 
 How many threads a call of torch has is settled for a whole process, before it starts.  LangServe
 calls the pipeline from several threads at once, each of which has as many: one may then be better
 than one for each core.  So each server runs with both, and is judged by the better of them.
 
-Before it all, LangServe has answered every caller alone.  Each answer is compared with the one
-given then; tokens are counted by the model's tokenizer in the answers that came.
+Before it all, the first server has answered every caller alone: LangServe, if it is there, or else
+the other checkout.  Each answer is compared with the one given then; tokens are counted by the
+model's tokenizer in the answers that came.
 
-The exit status is 1 unless locktender gives right answers only, and at 16 callers at least 2.5
-times the tokens/s of the better of LangServe's two forms.
+The exit status is 1 unless this checkout gives right answers only, and at 16 callers, in the median
+of the rounds' ratios, at least 3.5 times the tokens/s of the better of LangServe's two forms and
+0.95 of the other checkout's.
 """
 
 import argparse
@@ -35,7 +45,9 @@ import orjson
 import uvloop
 from adopt_race import real_folder
 from caller import Caller, post
-from peer import free_port, langserve_python, serving, uvicorn_command
+from chain_servers import PEER, THAT, THIS, Plan, Running, Server, describe, start_all
+from checkout import HERE, Checkout
+from machine_load import Load
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -43,40 +55,12 @@ from tokenizers import Tokenizer
 
 N_CALLERS = 16
 N_ALONE = 3  # topics of the caller who is alone
-N_TOKENS = 64  # of each answer, as the app has it
-MAX_START_S = 180.0
 MAX_ANSWER_S = 900.0
-MIN_OF_PEER, AIM_OF_PEER = 2.5, 4.0
-OURS = "locktender"
+WANTED = {PEER: 3.5, THAT: 0.95}  # of ours over theirs, to 16 callers
 TOPICS = (
     *("rivers", "bread", "music", "winter", "horses", "paper", "silver", "oceans"),
     *("bridges", "forests", "islands", "towers", "engines", "coffee", "planets", "deserts"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A way to serve the app."""
-
-    package: str
-    n_threads: int  # of a call of torch
-    has_lock: bool = False
-
-    @property
-    def name(self) -> str:
-        """Return what it is called in the table."""
-        lock = ", a lock of the user's" if self.has_lock else ""
-        return f"{OURS if self.package == OURS else 'LangServe 0.3.3'}{lock}"
-
-
-def servers() -> list[Server]:
-    """Return them in the order of their turns."""
-    n_cores = len(os.sched_getaffinity(0))
-    return [
-        Server(package, n_threads, has_lock)
-        for package, has_lock in (("langserve", False), ("langserve", True), (OURS, False))
-        for n_threads in dict.fromkeys((1, n_cores))
-    ]
 
 
 @dataclass(slots=True)
@@ -86,6 +70,7 @@ class Found:
     rates: dict[int, list[float]] = field(default_factory=dict)  # tokens/s, by number of callers
     n_right: int = 0
     n_wrong: int = 0
+    direct: list[str] = field(default_factory=list)  # what the user's own thread got
 
     def rate(self, n_callers: int) -> float:
         """Return the median."""
@@ -95,11 +80,11 @@ class Found:
 class Judge:
     """Knows the right answers, and counts tokens."""
 
-    def __init__(self, model: Path, answers: Sequence[str]) -> None:
+    def __init__(self, model: Path, n_tokens: int, answers: Sequence[str]) -> None:
         self._tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
         self._answers = answers
-        if any(self.n_tokens([answer]) != N_TOKENS for answer in answers):
-            message = f"Not every answer has {N_TOKENS} tokens."
+        if any(self.n_tokens([answer]) != n_tokens for answer in answers):
+            message = f"Not every answer has {n_tokens} tokens."
             raise RuntimeError(message)
 
     def note(self, found: Found, n_callers: int, answers: Mapping[int, str], took_s: float) -> None:
@@ -114,26 +99,6 @@ class Judge:
         return sum(
             len(self._tokenizer.encode(answer, add_special_tokens=False).ids) for answer in answers
         )
-
-
-def start_all(stack: ExitStack, model: Path, folder: Path) -> dict[Server, int]:
-    """Start all servers, to be ended with `stack`; return their ports."""
-    peer_python = langserve_python(has_models=True)
-    ports = {}
-    for number, server in enumerate(servers()):
-        ports[server] = free_port()
-        python = sys.executable if server.package == OURS else peer_python
-        command = uvicorn_command(python, "chain409:app", ports[server])
-        environment = {
-            "WIRE_PACKAGE": server.package,
-            "MODEL_FOLDER": str(model),
-            "HAS_LOCK": "yes" if server.has_lock else "no",
-            "OMP_NUM_THREADS": str(server.n_threads),
-            "HF_HUB_OFFLINE": "1",
-        }
-        log_folder = folder / str(number)
-        stack.enter_context(serving(command, ports[server], environment, log_folder, MAX_START_S))
-    return ports
 
 
 async def ask(caller: Caller, n_topic: int) -> str:
@@ -164,41 +129,76 @@ async def ask_together(port: int, numbers: Sequence[int]) -> tuple[dict[int, str
     return dict(zip(numbers, answers, strict=True)), took_s
 
 
+async def warm_up(
+    plan: Plan,
+    running: Mapping[Server, Sequence[Running]],
+    model: Path,
+    on_turn: Callable[[str], None],
+) -> tuple[Judge, dict[Server, Found]]:
+    """Return who knows the right answers, and a place for what each server gives."""
+    everyone = range(N_CALLERS)
+    first = next(iter(running))
+    on_turn(f"one at a time, {first.name}")
+    alone, _ = await ask_alone(running[first][0].port, everyone)
+    judge = Judge(model, plan.n_tokens, list(alone.values()))
+    found = {server: Found() for server in running}
+    for server, copies in running.items():
+        on_turn(f"warming up, {server.name}")
+        for its in copies:
+            # What a batch needs is made before it is timed; LangServe makes none.
+            await ask_together(its.port, everyone[: 2 if server.side == PEER else N_CALLERS])
+    await use_directly(plan, running, found)
+    return judge, found
+
+
+async def use_directly(
+    plan: Plan, running: Mapping[Server, Sequence[Running]], found: Mapping[Server, Found]
+) -> None:
+    """Have the user's own thread use the model, where there is one."""
+    for server, copies in running.items():
+        if plan.has_user and server.side != PEER:
+            for its in copies:
+                found[server].direct.append(str(await asyncio.to_thread(its.get, "/direct")))
+
+
 async def measure_all(
-    ports: Mapping[Server, int], model: Path, n_rounds: int, on_turn: Callable[[str], None]
+    plan: Plan,
+    running: Mapping[Server, Sequence[Running]],
+    model: Path,
+    on_turn: Callable[[str], None],
 ) -> dict[Server, Found]:
     """Return what each server gave."""
-    found = {server: Found() for server in ports}
-    everyone = range(N_CALLERS)
-    first = next(iter(ports))
-    on_turn(f"one at a time, {first.name}")
-    alone, _ = await ask_alone(ports[first], everyone)
-    judge = Judge(model, list(alone.values()))
-    for server, port in ports.items():
-        on_turn(f"warming up, {server.name}")
-        await ask_together(port, everyone[:2])
-    for number in range(n_rounds):
+    judge, found = await warm_up(plan, running, model, on_turn)
+    end_at = time.monotonic() + plan.max_s
+    turns = list(running)
+    for number in range(plan.n_rounds):
+        if time.monotonic() > end_at:
+            break
         mine = [(number * N_ALONE + n) % N_CALLERS for n in range(N_ALONE)]
-        for server, port in ports.items():
+        for server in turns:
+            copies = running[server]
+            port = copies[number % len(copies)].port
             on_turn(f"{N_CALLERS} callers, {server.name}, {server.n_threads} threads")
-            judge.note(found[server], N_CALLERS, *await ask_together(port, everyone))
+            judge.note(found[server], N_CALLERS, *await ask_together(port, range(N_CALLERS)))
             on_turn(f"1 caller, {server.name}, {server.n_threads} threads")
             judge.note(found[server], 1, *await ask_alone(port, mine))
+        turns.reverse()  # what wears off or sets in within a round is then nobody's advantage
+    await use_directly(plan, running, found)
     return found
 
 
-def best(found: Mapping[Server, Found], n_callers: int, *, is_ours: bool) -> Server:
-    """Return the one of ours, or of LangServe's, that gives the most to so many callers."""
-    sides = [server for server in found if (server.package == OURS) == is_ours]
-    return max(sides, key=lambda server: found[server].rate(n_callers))
+def best(found: Mapping[Server, Found], n_callers: int, side: str) -> Server:
+    """Return the one of this side that gives the most to so many callers."""
+    its = [server for server in found if server.side == side]
+    return max(its, key=lambda server: found[server].rate(n_callers))
 
 
-def ratio(found: Mapping[Server, Found], n_callers: int) -> float:
-    """Return the median of what ours gives over LangServe's, made round by round."""
-    mine, theirs = (
-        found[best(found, n_callers, is_ours=is_ours)].rates[n_callers] for is_ours in (True, False)
-    )
-    return statistics.median(one / other for one, other in zip(mine, theirs, strict=True))
+def ratios(
+    found: Mapping[Server, Found], n_callers: int, server: Server, other: Server
+) -> list[float]:
+    """Return what the one gives over the other, round by round."""
+    both = (found[each].rates[n_callers] for each in (server, other))
+    return [one / another for one, another in zip(*both, strict=True)]
 
 
 def show(console: Console, found: Mapping[Server, Found]) -> None:
@@ -215,43 +215,93 @@ def show(console: Console, found: Mapping[Server, Found]) -> None:
             *(str(its.n_right), str(its.n_wrong)),
         )
     console.print(table)
+    for server, its in found.items():
+        each = ", ".join(f"{rate:,.1f}" for rate in its.rates[N_CALLERS])
+        console.print(f"{server.name}, threads: {server.n_threads}, round by round: {each}")
+
+
+def judge_side(console: Console, found: Mapping[Server, Found], side: str) -> bool:
+    """Print what ours gives over `side`, and return whether that is enough."""
     for n_callers in (N_CALLERS, 1):
-        ours, peer = (best(found, n_callers, is_ours=is_ours) for is_ours in (True, False))
+        mine, other = (best(found, n_callers, each) for each in (THIS, side))
+        its = ratios(found, n_callers, mine, other)
         console.print(
-            f"Callers: {n_callers}.  {OURS} with torch threads: {ours.n_threads} gives "
-            f"{ratio(found, n_callers):.2f} times the tokens/s of {peer.name} "
-            f"with torch threads: {peer.n_threads}."
+            f"Callers: {n_callers}.  {THIS} with torch threads: {mine.n_threads} gives "
+            f"{statistics.median(its):.3f} ({min(its):.3f} to {max(its):.3f}, rounds: {len(its)}) "
+            f"times the tokens/s of {other.name} with torch threads: {other.n_threads}."
         )
-    console.print(f"Wanted at {N_CALLERS}: {MIN_OF_PEER} times; the aim is {AIM_OF_PEER}.")
+    console.print(f"Wanted at {N_CALLERS}: {WANTED[side]} times.")
+    mine, other = (best(found, N_CALLERS, each) for each in (THIS, side))
+    return statistics.median(ratios(found, N_CALLERS, mine, other)) >= WANTED[side]
+
+
+def judge_answers(console: Console, found: Mapping[Server, Found]) -> bool:
+    """Print whether the user's own thread got the same everywhere; return if ours is right."""
+    direct = [answer for its in found.values() for answer in its.direct]
+    n_unlike = sum(answer != direct[0] for answer in direct)
+    if direct:
+        console.print(f"Direct uses: {len(direct)}, unlike the first: {n_unlike}.")
+    n_wrong = sum(its.n_wrong for server, its in found.items() if server.side == THIS)
+    return not n_wrong and not n_unlike
+
+
+def read_plan() -> Plan:
+    """Return what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--against", type=Path, help="a folder with another commit")
+    parser.add_argument("--idle-user", action="store_true", help="who has used the model directly")
+    parser.add_argument("--no-peer", action="store_true", help="leave LangServe out")
+    n_cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, n_cores], help="of torch")
+    parser.add_argument("--tokens", type=int, default=64, help="of an answer, at most 64")
+    parser.add_argument("--copies", type=int, default=1, help="processes of each of ours")
+    parser.add_argument("--minutes", type=float, default=90, help="after which no round begins")
+    chosen = parser.parse_args()
+    that = {THAT: Checkout(chosen.against)} if chosen.against else {}
+    return Plan(
+        checkouts={THIS: HERE, **that},
+        has_peer=not chosen.no_peer,
+        has_user=chosen.idle_user,
+        n_copies=chosen.copies,
+        threads=list(dict.fromkeys(chosen.threads)),
+        n_tokens=chosen.tokens,
+        n_rounds=chosen.rounds,
+        max_s=60 * chosen.minutes,
+    )
 
 
 def main() -> int:
     """Measure, print, and judge."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=3)
-    n_rounds: int = parser.parse_args().rounds
+    plan = read_plan()
     console = Console(width=100)
     with (
         tempfile.TemporaryDirectory() as folder,
         ExitStack() as stack,
         Progress(console=console, transient=True, refresh_per_second=1) as progress,
     ):
-        n_servers = len(servers())
-        bar = progress.add_task("starting", total=1 + n_servers * (1 + 2 * n_rounds))
+        n_servers = len(plan.servers())
+        bar = progress.add_task("starting", total=1 + n_servers * (1 + 2 * plan.n_rounds))
         model = real_folder()
-        ports = start_all(stack, model, Path(folder))
+        running = start_all(stack, plan, model, Path(folder))
+        lines = describe(plan, running)
+        load = Load(its.process for copies in running.values() for its in copies)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             found = runner.run(
                 measure_all(
-                    ports,
+                    plan,
+                    running,
                     model,
-                    n_rounds,
                     lambda turn: progress.update(bar, advance=1, description=turn),
                 )
             )
+        lines.append(load.told())
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
     show(console, found)
-    n_wrong = sum(its.n_wrong for server, its in found.items() if server.package == OURS)
-    return 0 if not n_wrong and ratio(found, N_CALLERS) >= MIN_OF_PEER else 1
+    sides = [side for side in WANTED if any(server.side == side for server in found)]
+    verdicts = [judge_side(console, found, side) for side in sides]
+    return 0 if all([judge_answers(console, found), *verdicts]) else 1
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import time
 import venv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
@@ -42,12 +43,15 @@ def langserve_python(*, has_models: bool = False) -> Path:
     if has_models:
         wanted += [f"{name}=={version(name)}" for name in _MODELS]
     name = "langserve-0.3.3-models" if has_models else "langserve-0.3.3"
-    folder = cache_root() / "benchmarks" / f"{name}-python-3.{sys.version_info.minor}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
     found_at = sysconfig.get_path("purelib") if has_models else ""
-    made_of, recipe = folder / "made-of", "\n".join([*wanted, found_at]).strip()
+    recipe = "\n".join([*wanted, found_at]).strip()
+    # One for each recipe: who measures on two sets of libraries in turns makes each only once.
+    name += f"-python-3.{sys.version_info.minor}-{sha256(recipe.encode()).hexdigest()[:8]}"
+    folder = cache_root() / "benchmarks" / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made_of = folder / "made-of"
     python = folder / "bin" / "python"
-    with folder.with_suffix(".lock").open("w") as lock:
+    with folder.with_name(f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made_of.exists() or made_of.read_text() != recipe:
             shutil.rmtree(folder, ignore_errors=True)

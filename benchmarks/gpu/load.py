@@ -118,6 +118,11 @@ class Load:
         found: dict[str, int] = orjson.loads(asyncio.run(_get(self.port, "/memory")))
         return found
 
+    def about(self) -> dict[str, str]:
+        """Return where the server's package lies, its libraries and its device."""
+        found: dict[str, str] = orjson.loads(asyncio.run(_get(self.port, "/about")))
+        return found
+
     def round(self, path: str, n_callers: int, n_prompt: int, limit_s: float) -> Round:
         """Have all callers ask once, for as long as `limit_s`."""
         return asyncio.run(self._round(path, n_callers, n_prompt, limit_s))
