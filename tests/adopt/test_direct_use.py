@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.direct_use import DirectUses, Traffic, snapshot
-from harness.pipe import MakePipe, make_tiny_pipe, one_torch_thread
 
+from harness.direct_use import DirectUses, Traffic, snapshot
+from harness.pipe import MakePipe
 from locktender import guard
 from locktender.adopt.swap import OWNER, plain_class
 
@@ -153,9 +153,9 @@ def test_a_hook_of_the_users_sees_what_it_would_without_the_guard(pipe: Any) -> 
     assert traffic.llm.invoke(traffic.prompts[0]) == traffic.alone[0]
     guarded = list(shapes)
     shapes.clear()
-    plain_class(pipe)(model=pipe.model, tokenizer=pipe.tokenizer, max_new_tokens=12, do_sample=False)(
-        traffic.prompts[0]
-    )
+    plain_class(pipe)(
+        model=pipe.model, tokenizer=pipe.tokenizer, max_new_tokens=12, do_sample=False
+    )(traffic.prompts[0])
     assert guarded == shapes
     assert len(shapes) == 12
     hook.remove()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.pipe import job_of
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -19,6 +18,7 @@ from langchain_core.messages import (
 )
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
+from harness.pipe import job_of
 from locktender.adopt.call import Call
 from locktender.adopt.pipeline_chat import ChatCall, ChunkMaker, chat_call, chat_result
 from locktender.adopt.text_pipeline import Completion

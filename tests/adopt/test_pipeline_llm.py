@@ -5,8 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from harness.pipe import job_of
 
+from harness.pipe import job_of
 from locktender.adopt.call import Call
 from locktender.adopt.pipeline_llm import (
     last_chunk,

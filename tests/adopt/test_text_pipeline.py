@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.pipe import hook_engine, job_of
 
+from harness.pipe import hook_engine, job_of
 from locktender.adopt.call import Call
 from locktender.adopt.job import Job
 from locktender.adopt.text_batch import why_no_batch

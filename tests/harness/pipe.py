@@ -70,8 +70,8 @@ class ProvenCopies(OwnCopies):
     known: ClassVar[dict[int, OwnCopies]] = {}  # by the model
 
     def engine(self, model: Any, make: Callable[[Any], Any]) -> Any:
-        if self._engine is None and id(model) in self.known:
-            self._engine = self.known[id(model)]._engine
+        if self.held is None and id(model) in self.known:
+            self.held = self.known[id(model)].held
         return super().engine(model, make)
 
     @classmethod
@@ -79,7 +79,7 @@ class ProvenCopies(OwnCopies):
         """Return the engine and the view of `model`, made now if it is not known."""
         copies = cls.known.setdefault(id(model), OwnCopies())
         engine_of(model, copies, KV_BYTES)
-        return copies._engine
+        return copies.held
 
 
 def job_of(pipe: Any, task: TextTask) -> Job[Any]:
@@ -112,12 +112,12 @@ def hook_engine(
             each.register_forward_hook(as_theirs(leave), always_call=True),
         )
     ]
-    view._seen = view._facts()
+    view.accept()
 
     def undo() -> None:
         for hook in hooks:
             hook.remove()
-        view._seen = view._facts()
+        view.accept()
 
     return undo
 
@@ -239,7 +239,7 @@ class _Lent:
         for restore in self._restore:
             restore()
         object.__setattr__(self.model, "__class__", plain_class(self.model))
-        self._view._seen = self._view._facts()
+        self._view.accept()
         return True
 
 

@@ -18,7 +18,7 @@ from locktender.adopt.encoding import encoding
 from locktender.adopt.swap import OWNER, plain_class
 from locktender.adopt.weight_view import WeightView
 
-__all__ = ["OwnCopies"]
+__all__ = ["HeldEngine", "OwnCopies"]
 
 _log = logging.getLogger(__name__)
 _MAX_TOKENIZERS = 4  # of pipelines over one model; the one that was used last stays
@@ -32,7 +32,7 @@ class OwnCopies:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # an owner may have several threads
         self._tokenizers: OrderedDict[int, _OwnTokenizer] = OrderedDict()
-        self._engine: _Engine | None = None
+        self.held: HeldEngine | None = None  # on the model as it was when it was last looked at
 
     def pipeline(self, pipeline: Any) -> Any:
         """Return a pipeline that does what `pipeline` does, with a tokenizer of ours."""
@@ -61,14 +61,14 @@ class OwnCopies:
         It is made anew when the model has changed.  Raises: what `make` raises.
         """
         with self._lock:
-            if self._engine is None or not self._engine.view.is_current():
-                self._engine = None  # before there is another one: it may hold much memory
-                self._engine = _Engine(model, make)
-            return self._engine.made
+            if self.held is None or not self.held.view.is_current():
+                self.held = None  # before there is another one: it may hold much memory
+                self.held = HeldEngine(model, make)
+            return self.held.made
 
 
-class _Engine:
-    """What was made of a view."""
+class HeldEngine:
+    """What was made of a view, in `made`."""
 
     def __init__(self, model: Any, make: Callable[[Any], Any]) -> None:
         self.view = WeightView(model)

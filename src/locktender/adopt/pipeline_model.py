@@ -146,9 +146,7 @@ class GuardedPipelineChat(OneRequestBatches, LeftCalls):
 
 def _job(model: object, task: TextTask) -> Job[Completion]:
     owner = owner_of(model)
-    return make_job(
-        pipeline_of(model), task, copies=owner.copies, kv_bytes=owner.settings.kv_bytes
-    )
+    return make_job(pipeline_of(model), task, copies=owner.copies, kv_bytes=owner.settings.kv_bytes)
 
 
 def _one_request(prompts: Sequence[Any]) -> AbstractContextManager[Any]:

@@ -75,9 +75,7 @@ def _run_alone(pipeline: Any, copies: OwnCopies, call: Call) -> None:
     run_text(copies.pipeline(pipeline), call)
 
 
-def _run_together(
-    pipeline: Any, copies: OwnCopies, kv_bytes: int | None, call: Call
-) -> None:
+def _run_together(pipeline: Any, copies: OwnCopies, kv_bytes: int | None, call: Call) -> None:
     """Answer the jobs of `call`, and those that join it."""
     company = _Company(pipeline, copies, kv_bytes, call)
     newcomers = list(call)
@@ -101,9 +99,7 @@ def _run_together(
 class _Company:
     """Those who are answered together; alone, one after the other, where there is no engine."""
 
-    def __init__(
-        self, pipeline: Any, copies: OwnCopies, kv_bytes: int | None, call: Call
-    ) -> None:
+    def __init__(self, pipeline: Any, copies: OwnCopies, kv_bytes: int | None, call: Call) -> None:
         self._original = pipeline
         self._copies = copies
         self._kv_bytes = kv_bytes

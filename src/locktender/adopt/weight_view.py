@@ -73,9 +73,13 @@ class WeightView:
         self._children = [place["_modules"] for place in places]
         self._hooks = [place[name] for place in places for name in _HOOKS if name in place]
         self._configs = [(vars(config), _values(vars(config))) for config in _configs_of(model)]
-        self._seen = self._facts()
+        self.accept()
         self.why_not = why_no_view(model)
         self.model = _copied(model) if self.why_not is None else None
+
+    def accept(self) -> None:
+        """Take what is on the model's modules now for what the view was made of."""
+        self._seen = self._facts()
 
     def is_current(self) -> bool:
         """Whether a view that is made now would be the same."""
