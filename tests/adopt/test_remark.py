@@ -17,7 +17,7 @@ def test_where_the_search_was_cut_off_is_logged_and_what_was_found_is_guarded(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     near, far = Echo(), Echo()
-    kept = [near, *([] for _ in range(100_001)), far]
+    kept: list[Any] = [near, *([] for _ in range(100_001)), far]
     add_routes(FastAPI(), RunnableLambda(lambda n: kept[n].invoke("")))
     assert "met its bound at chain.func:kept[" in caplog.text
     assert "locktender.guard(model)" in caplog.text
@@ -31,7 +31,11 @@ def test_open_places_are_one_warning_and_not_all_of_them_are_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     tables: list[dict[str, Any]] = [{} for _ in range(12)]
-    functions = [RunnableLambda(lambda _, table=table: table["a"]) for table in tables]
+
+    def reads(table: dict[str, Any]) -> Any:
+        return RunnableLambda(lambda _: table["a"])
+
+    functions = [reads(table) for table in tables]
     add_routes(FastAPI(), remote() | {str(n): each for n, each in enumerate(functions)})
     assert len([one for one in caplog.records if "Models may come later" in one.message]) == 1
 
