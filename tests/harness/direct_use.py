@@ -140,7 +140,7 @@ def snapshot(pipe: Any) -> dict[str, Any]:
 def _of(module: Any) -> dict[str, Any]:
     held = _without(vars(module), "_parameters", "_buffers", "_modules", "config")
     # What is held is looked at by who it is; a table of hooks, by its content too.
-    facts = {name: (id(part), repr(part)) for name, part in held.items()}
+    facts: dict[str, Any] = {name: (id(part), repr(part)) for name, part in held.items()}
     for name in ("_parameters", "_buffers", "_modules"):
         facts[name] = [(key, id(part)) for key, part in vars(module)[name].items()]
     facts["dtypes"] = [(part.dtype, part.sum().item()) for part in module.parameters(recurse=False)]

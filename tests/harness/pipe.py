@@ -24,7 +24,7 @@ from locktender.adopt.heavy import owner_of
 from locktender.adopt.job import Job
 from locktender.adopt.own_copy import OwnCopies
 from locktender.adopt.swap import OWNER, plain_class
-from locktender.adopt.text_pipeline import TextTask
+from locktender.adopt.text_pipeline import Completion, TextTask
 from locktender.adopt.text_together import engine_of, make_job
 
 LIMIT_S = 30.0  # for what is to come
@@ -82,7 +82,7 @@ class ProvenCopies(OwnCopies):
         return copies.held
 
 
-def job_of(pipe: Any, task: TextTask) -> Job[Any]:
+def job_of(pipe: Any, task: TextTask) -> Job[Completion]:
     """Return the job that has `pipe`, which nobody guards, answer `task`."""
     copies = ProvenCopies.known.setdefault(id(pipe.model), OwnCopies())
     return make_job(pipe, task, copies=copies, kv_bytes=KV_BYTES)

@@ -3,8 +3,9 @@
 The gate is the model layer's, on the event loop that all synchronous callers of the process share,
 where no code of users runs; the object is called in a thread of the owner's.  Neither is made
 before the first job, and both are made anew in a forked process.  A caller may be a thread or a
-coroutine; either waits where it is, or is lent the object in its own thread.  A job that is made while its owner runs another of the same
-call, a chat model's for the pipeline inside, runs at once: it is part of what has its turn.
+coroutine; either waits where it is, or has the object lent and calls it itself.  A job that is made
+while its owner runs another of the same call, a chat model's for the pipeline inside, runs at once:
+it is part of what has its turn.
 """
 
 import asyncio

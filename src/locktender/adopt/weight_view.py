@@ -44,7 +44,7 @@ _config = methodcaller("get", "config")
 
 
 def why_no_view(model: Any) -> str | None:
-    """Return the sentence that says what a view of `model` would miss; None if it misses nothing."""
+    """Return the sentence that says what a view of `model` would miss; None for nothing."""
     if any(_global_hooks()):
         return "There are hooks on all modules of torch, and they see one call at a time."
     for module in _modules_of(model):
