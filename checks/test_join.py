@@ -108,10 +108,16 @@ class Faults:
             tokenizer.convert_tokens_to_ids(token) for token in (RAISES, NO_NUMBERS)
         )
         assert tokenizer.unk_token_id not in (self._raises, self._no_numbers)
-        model.get_input_embeddings().register_forward_hook(self._embed)
+        embedding = model.get_input_embeddings()
+        plain = type(embedding)
 
-    def _embed(self, _module: Any, arguments: tuple[Any, ...], embedded: Any) -> Any:
-        (ids,) = arguments
+        def forward(module: Any, ids: Any) -> Any:
+            return self._embed(ids, plain.forward(module, ids))
+
+        # Not a hook, for which texts are answered alone.
+        embedding.__class__ = type("FaultyEmbedding", (plain,), {"forward": forward})
+
+    def _embed(self, ids: Any, embedded: Any) -> Any:
         if (ids == self._raises).any():
             raise RuntimeError(FAULT)
         if self._dice.random() < self.chance:
