@@ -3,16 +3,14 @@
 `tests/adopt/test_direct_use.py` does it two thousand times with a small model.
 """
 
-import threading
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.direct_use import DirectUses, Traffic, snapshot
+from harness.direct_use import use_beside_callers
 from harness.hf_folder import hf_folder
-from locktender import guard
 
 __all__ = ["hf_folder"]
 
@@ -38,20 +36,7 @@ def pipe(hf_folder: Path) -> Any:
 def test_direct_users_and_callers_of_the_real_model_get_what_each_gets_alone(
     pipe: Any, n_users: int
 ) -> None:
-    uses, traffic = DirectUses(pipe), Traffic(pipe, n_callers=8)
-    before = snapshot(pipe)
-    guard(traffic.llm)
-    wrong: list[str] = []
-    with traffic:
-        users = [
-            threading.Thread(target=lambda: wrong.extend(uses.run(N_USES // n_users)))
-            for _ in range(n_users)
-        ]
-        for user in users:
-            user.start()
-        for user in users:
-            user.join()
-    print(f"\n{N_USES} direct uses by {n_users}: {len(wrong)} wrong; {traffic.n_right} texts right")
-    assert (wrong, traffic.wrong) == ([], [])
+    traffic = use_beside_callers(pipe, n_uses=N_USES, n_users=n_users)
+    print(f"\n{N_USES} uses by {n_users}, {traffic.n_right} texts: {len(traffic.wrong)} wrong")
+    assert traffic.wrong == []
     assert traffic.n_right > 0
-    assert snapshot(pipe) == before

@@ -5,14 +5,16 @@ The model is small and random: what is shown is whose numbers a call gets, not w
 """
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.direct_use import DirectUses, Traffic, snapshot
+from harness.direct_use import DirectUses, Traffic, use_beside_callers
 from harness.pipe import MakePipe, make_tiny_pipe, one_torch_thread
 from locktender import guard
+from locktender.adopt.guard import guard_all
 from locktender.adopt.swap import OWNER, plain_class
 
 __all__ = ["make_tiny_pipe", "one_torch_thread"]
@@ -27,23 +29,9 @@ def pipe(make_tiny_pipe: MakePipe) -> Any:
 
 @pytest.mark.parametrize("n_users", [1, 2])
 def test_direct_users_and_callers_get_what_each_gets_alone(pipe: Any, n_users: int) -> None:
-    uses, traffic = DirectUses(pipe), Traffic(pipe, n_callers=8)
-    before = snapshot(pipe)
-    guard(traffic.llm)
-    wrong: list[str] = []
-    with traffic:
-        users = [
-            threading.Thread(target=lambda: wrong.extend(uses.run(N_USES // n_users)))
-            for _ in range(n_users)
-        ]
-        for user in users:
-            user.start()
-        for user in users:
-            user.join()
-    assert wrong == []
+    traffic = use_beside_callers(pipe, n_uses=N_USES, n_users=n_users)
     assert traffic.wrong == []
     assert traffic.n_right > 0
-    assert snapshot(pipe) == before
 
 
 def test_a_guarded_object_has_another_class_and_one_attribute_more(pipe: Any) -> None:
@@ -178,3 +166,32 @@ def test_a_thread_of_a_model_in_a_way_of_the_users_own_gets_its_turn(pipe: Any) 
     guard(mine)
     assert "".join(mine.stream("One")) == alone
     assert mine.invoke("One") == plain.invoke("One")
+
+
+def test_a_tokenizer_beside_a_raw_model_is_used_in_turns(hf_folder: Path) -> None:
+    from langchain_core.runnables import RunnableLambda  # noqa: PLC0415 - it takes seconds
+    from transformers import AutoTokenizer  # noqa: PLC0415 - as above
+
+    tokenizer = AutoTokenizer.from_pretrained(hf_folder)
+    network = _network()
+    chain = RunnableLambda(lambda text: (network, tokenizer(text)["input_ids"]))
+    guard_all(RunnableLambda(lambda text: tokenizer(text)["input_ids"]))
+    assert plain_class(tokenizer) is type(tokenizer)  # nobody is in danger there
+    guard_all(chain)
+    assert plain_class(tokenizer) is not type(tokenizer)
+    found = set[int]()
+
+    def count(n: int) -> None:
+        for _ in range(200):
+            options = {"truncation": True, "max_length": n} if n else {}
+            found.add(len(tokenizer("one two three four five six", **options)["input_ids"]) - n)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(count, (2, 3, 4, 5)))
+    assert found == {0}
+
+
+def _network() -> Any:
+    import torch  # noqa: PLC0415 - it takes seconds
+
+    return torch.nn.Linear(2, 2)

@@ -3,10 +3,12 @@
 import copy
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 from langchain_huggingface import HuggingFacePipeline
 
+from locktender import guard
 from locktender.adopt.swap import OWNER, plain_class
 
 LIMIT_S = 60.0
@@ -35,14 +37,14 @@ class DirectUses:
 
         def forward() -> Any:
             with torch.no_grad():
-                return model(ids).logits.tolist()
+                return model(ids).logits.numpy().tobytes()
 
         def generate() -> Any:
             return model.generate(ids, max_new_tokens=3, do_sample=False).tolist()
 
         def of_twin() -> Any:
             with torch.no_grad():
-                return twin(ids).logits.tolist()
+                return twin(ids).logits.numpy().tobytes()
 
         self._uses: dict[str, Callable[[], Any]] = {
             "forward": forward,
@@ -113,6 +115,22 @@ class Traffic:
 
     def _ask(self, llm: Any, n: int) -> str:
         return str(llm.invoke(PROMPTS[n], pipeline_kwargs=self._options[n]))
+
+
+def use_beside_callers(pipe: Any, *, n_uses: int, n_users: int) -> Traffic:
+    """Have so many threads use a guarded pipeline's parts, beside callers of a chain over it.
+
+    What was wrong for either is in the `wrong` of what is returned.
+    """
+    uses, traffic = DirectUses(pipe), Traffic(pipe, n_callers=8)
+    before = snapshot(pipe)
+    guard(traffic.llm)
+    with traffic, ThreadPoolExecutor(n_users) as users:
+        for found in users.map(uses.run, [n_uses // n_users] * n_users):
+            traffic.wrong.extend(found)
+    after = snapshot(pipe)
+    traffic.wrong.extend(f"{name} is changed" for name in before if before[name] != after[name])
+    return traffic
 
 
 def snapshot(pipe: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from locktender.adopt.contents import Shape, class_contents, contents_of, is_cut, is_opaque
-from locktender.adopt.hazards import is_model_class, is_raw_class
+from locktender.adopt.hazards import is_model_class, is_raw_class, is_tokenizer_class
 from locktender.adopt.heavy import inner_of
 from locktender.adopt.openings import Opening, is_users, loader_in, opener_of
 
@@ -46,6 +46,7 @@ class Survey:
     cuts: tuple[str, ...] = ()  # paths: a few
     openings: tuple[Opening, ...] = ()
     has_user_code: bool = False
+    tokenizers: tuple[Any, ...] = ()  # of transformers, that are in no pipeline
 
     @property
     def is_complete(self) -> bool:
@@ -85,6 +86,7 @@ class _Search:
         self._cuts: dict[str, None] = {}
         self._openings: dict[tuple[str, str], Opening] = {}
         self._has_user_code = False
+        self._tokenizers: list[Any] = []
 
     def run(self, roots: Iterable[tuple[str, object]]) -> Survey:
         """Walk."""
@@ -109,18 +111,15 @@ class _Search:
             tuple(self._cuts)[:_MAX_CUTS],
             tuple(self._openings.values()),
             self._has_user_code,
+            tuple(self._tokenizers),
         )
 
     def _look(self, path: str, value: Any, depth: int) -> list[_Part]:
         """Note what `value` is, and return what it holds."""
         kind = self._kind_of(value)
-        if kind.is_model:
-            self._found.append(Found(path, value))
-        if kind.is_raw and not kind.is_users:
+        self._note_object(path, value, kind)
+        if kind.is_leaf:
             return []
-        self._has_user_code |= kind.is_users or (
-            type(value) in (FunctionType, type) and is_users(value)
-        )
         if kind.openings is not None:
             for opening in kind.openings(path, value):
                 self._note(opening)
@@ -134,6 +133,15 @@ class _Search:
                 self._note(loader)
         return parts
 
+    def _note_object(self, path: str, value: Any, kind: "_Kind") -> None:
+        if kind.is_tokenizer:
+            self._tokenizers.append(value)
+        elif kind.is_model:
+            self._found.append(Found(path, value))
+        self._has_user_code |= not kind.is_leaf and (
+            kind.is_users or (type(value) in (FunctionType, type) and is_users(value))
+        )
+
     def _parts(self, value: object, kind: "_Kind") -> Iterator[tuple[str, object]]:
         for suffix, part in contents_of(value, kind.shape):
             if not (kind.is_raw and suffix in _OF_NETWORKS):  # whose layers are no others
@@ -144,7 +152,7 @@ class _Search:
 
     def _is_worth(self, value: object) -> bool:
         kind = self._kind_of(value)
-        if kind.is_model:
+        if kind.is_model or kind.is_tokenizer:
             return True
         return not (is_opaque(value) if kind.is_opaque is None else kind.is_opaque)
 
@@ -168,7 +176,9 @@ class _Kind:
         self.is_new = True
         self.is_model = is_model_class(self.kind)
         self.is_raw = is_raw_class(self.kind)
+        self.is_tokenizer = is_tokenizer_class(self.kind)
         self.is_users = is_users(value) and type(value) is not FunctionType
+        self.is_leaf = self.is_tokenizer or (self.is_raw and not self.is_users)
         self.shape = Shape(self.kind)
         self.is_called = self.shape.is_class or self.kind in (FunctionType, MethodType)
         self.openings = opener_of(self.kind)

@@ -7,7 +7,7 @@ it take the turn: pipelines, and code of the user's that counts tokens.
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache, wraps
 from typing import Any
 
@@ -52,7 +52,8 @@ def take_turns(tokenizer: Any) -> None:
     """Have all who encode with `tokenizer` from now on do it one at a time."""
     if hasattr(tokenizer, "__dict__"):
         encoding(tokenizer)  # the attribute, before anybody looks for it
-        swap(tokenizer, _methods(plain_class(tokenizer)))
+        with suppress(TypeError):  # A class that lets nobody change it is as it was before.
+            swap(tokenizer, _methods(plain_class(tokenizer)))
 
 
 @lru_cache(maxsize=64)

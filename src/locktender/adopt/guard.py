@@ -98,6 +98,9 @@ def guard_all(root: object, choice: GuardChoice = "auto") -> Watch | None:
         return _guard_found(found, lambda model: said.settings(_names(model)))
 
     unsafe = guard_these(seen.found)
+    if unsafe and choice != "off":
+        for tokenizer in seen.tokenizers:  # which callers of a raw model may share
+            take_turns(tokenizer)
     for name in said.unknown({name for model in unsafe for name in _names(model)}):
         _log.warning("`guard` names %s, and there is no such unsafe model", name)
     if choice == "off":

@@ -32,6 +32,7 @@ __all__ = [
     "hazard_of_class",
     "is_model_class",
     "is_raw_class",
+    "is_tokenizer_class",
     "lineage",
     "loads",
     "qualified_name",
@@ -56,6 +57,7 @@ def _short(name: str) -> str:
 
 
 _IN_CHAINS_SHORT = frozenset(map(_short, _IN_CHAINS))
+_TOKENIZER = "transformers.PreTrainedTokenizerBase"
 _RAW: Mapping[str, Hazard] = {_short(name): row for row in RAW for name in row.classes}
 
 
@@ -98,6 +100,11 @@ def is_model_class(kind: type) -> bool:
 def is_raw_class(kind: type) -> bool:
     """Whether objects of a class hold weights themselves, and are none of LangChain's models."""
     return any(short_name(each) in _RAW for each in lineage(kind))
+
+
+def is_tokenizer_class(kind: type) -> bool:
+    """Whether objects of a class are tokenizers of transformers."""
+    return any(short_name(each) == _TOKENIZER for each in lineage(kind))
 
 
 def loads(name: str) -> bool:
