@@ -195,3 +195,40 @@ def _network() -> Any:
     import torch  # noqa: PLC0415 - it takes seconds
 
     return torch.nn.Linear(2, 2)
+
+
+def test_a_copy_is_made_as_the_class_says(pipe: Any) -> None:
+    import copy  # noqa: PLC0415 - for this test
+
+    import torch  # noqa: PLC0415 - it takes seconds
+
+    class Locked(torch.nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(2, 2)
+            self.lock = threading.Lock()
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {name: part for name, part in vars(self).items() if name != "lock"}
+
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            super().__setstate__(state)
+            self.lock = threading.Lock()
+
+    network = Locked()
+    guard(network)
+    for other in (copy.copy(network), copy.deepcopy(network)):
+        assert type(other) is type(network)
+        assert other.lock is not network.lock
+        assert torch.equal(other(torch.ones(2)), network(torch.ones(2)))
+    assert copy.deepcopy(pipe.model).config is not pipe.model.config
+
+
+def test_a_guarded_model_is_compiled_whole(pipe: Any) -> None:
+    import torch  # noqa: PLC0415 - it takes seconds
+
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        alone = pipe.model(ids).logits
+        guard(Traffic(pipe, n_callers=1).llm)
+        compiled: Any = torch.compile(pipe.model, fullgraph=True, backend="eager")
+        assert torch.equal(compiled(ids).logits, alone)

@@ -5,6 +5,7 @@ does.  Who makes such a call has the object lent, and makes it in a thread of th
 iterator that it returns is read to its end before the object goes back.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, wraps
 from typing import Any
@@ -57,10 +58,20 @@ def guarded_calls(plain: type, names: tuple[str, ...]) -> type:
 
 
 def _guarded(plain: Callable[..., Any]) -> Callable[..., Any]:
+    is_compiling = _compiling()
+
     @wraps(plain)
     def guarded(self: object, *arguments: Any, **options: Any) -> Any:
+        if is_compiling():  # Whoever compiles a model gets the model, and no turn in it.
+            return plain(self, *arguments, **options)
         with owner_of(self).lent():
             result = plain(self, *arguments, **options)
             return iter(list(result)) if isinstance(result, Iterator) else result
 
     return guarded
+
+
+def _compiling() -> Callable[[], bool]:
+    """Return what torch's compiler knows, and evaluates while it compiles."""
+    compiler = sys.modules.get("torch.compiler")
+    return (lambda: False) if compiler is None else compiler.is_compiling

@@ -9,12 +9,14 @@ Pickled, an object is of its plain class again.
 
 import copyreg
 import threading
+from collections.abc import Callable
 from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
 __all__ = ["OWNER", "PLAIN", "plain_class", "swap"]
 
+_PROTOCOL = 4  # of pickle, as `copy` uses it
 PLAIN = "__locktender_plain__"
 OWNER = "_locktender_owner"  # the one attribute that a guarded object has more than before
 _lock = threading.Lock()
@@ -76,14 +78,34 @@ def _reduce(model: Any, protocol: Any) -> Any:
 
 
 def _copied(model: Any) -> Any:
-    copied = object.__new__(plain_class(model))
-    vars(copied).update(vars(model))
-    object.__setattr__(copied, "__class__", type(model))
-    return copied
+    return _rebuilt(model, lambda part: part, {})
 
 
 def _deep_copied(model: Any, memo: dict[int, Any]) -> Any:
-    copied = memo[id(model)] = object.__new__(plain_class(model))
-    vars(copied).update(deepcopy(vars(model), memo))
-    object.__setattr__(copied, "__class__", type(model))
-    return copied
+    return _rebuilt(model, lambda part: deepcopy(part, memo), memo)
+
+
+def _rebuilt(model: Any, copied: Callable[[Any], Any], memo: dict[int, Any]) -> Any:
+    """Return a copy, of the same class, as the plain class says how one is made."""
+    made, arguments, *rest = plain_class(model).__reduce_ex__(model, _PROTOCOL)
+    state, items, pairs = (*rest, None, None, None)[:3]
+    own = memo[id(model)] = made(*map(copied, arguments))
+    object.__setattr__(own, "__class__", type(model))
+    if state is not None:
+        _set_state(own, copied(state))
+    for item in items or ():
+        own.append(copied(item))
+    for key, value in pairs or ():
+        own[copied(key)] = copied(value)
+    return own
+
+
+def _set_state(own: Any, state: Any) -> None:
+    """Do as the `copy` module does, and `pickle`."""
+    if hasattr(own, "__setstate__"):
+        own.__setstate__(state)
+        return
+    place, slots = state if isinstance(state, tuple) else (state, None)
+    vars(own).update(place or {})
+    for name, value in (slots or {}).items():
+        object.__setattr__(own, name, value)
