@@ -16,7 +16,7 @@ from locktender.adopt.choice import Choice, GuardChoice
 from locktender.adopt.discover import Found, survey
 from locktender.adopt.encoding import take_turns
 from locktender.adopt.factory import Bounds, Replicated, replicated
-from locktender.adopt.handle import calls_of, guarded_calls
+from locktender.adopt.handle import calls_of, take_over
 from locktender.adopt.hazards import SYNC_ONLY, UNSURE, Action, Hazard, hazard_of, is_raw_class
 from locktender.adopt.heavy import inner_of, is_heavy, owner_of, pipeline_of, set_owner
 from locktender.adopt.methods import methods_for, runs_as_known
@@ -172,7 +172,7 @@ def _guard_one(model: object, settings: GuardSettings, hazard: Hazard) -> None:
             max_batch=_max_batch(inner, settings),
             is_apart=is_apart and inner is model,
         )
-        if calls_of(inner) or runs_as_known(inner):
+        if runs_as_known(inner):
             take_turns(getattr(inner, "tokenizer", None))
         inner = inner_of(inner)
 
@@ -184,7 +184,7 @@ def _swap(model: object, *, is_for_one: bool = False) -> None:
         if methods is not None:
             swap(model, methods, is_for_one=is_for_one or is_heavy(model))
         elif calls:
-            swap(model, guarded_calls(plain_class(model), tuple(calls)))
+            take_over(model)
     except Exception as error:
         name = type(model).__name__
         message = (

@@ -2,7 +2,8 @@
 
 A user's own `pipe("...")` or `model.generate(...)` beside a chain would run while the chain's model
 does.  Who makes such a call has the object lent, and makes it in a thread of their own.  An
-iterator that it returns is read to its end before the object goes back.
+iterator that it returns is read to its end before the object goes back; but a pipeline whose model
+is guarded asks for a turn at each batch, and may be as lazy as it likes.
 """
 
 import sys
@@ -10,9 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, wraps
 from typing import Any
 
-from locktender.adopt.heavy import owner_of
+from locktender.adopt.encoding import take_turns
+from locktender.adopt.heavy import inner_of, owner_of
+from locktender.adopt.swap import plain_class, swap
 
-__all__ = ["calls_of", "guarded_calls"]
+__all__ = ["calls_of", "guarded_calls", "take_over"]
 
 _FORWARD = ("__call__", "forward")
 # What changes all weights at once, and must not do so in the middle of a forward.
@@ -57,12 +60,23 @@ def guarded_calls(plain: type, names: tuple[str, ...]) -> type:
     return type("GuardedCalls", (), methods)
 
 
+def take_over(heavy: object) -> None:
+    """Have those who call `heavy` wait for their turn; twice changes nothing."""
+    calls = calls_of(heavy)
+    if calls:
+        swap(heavy, guarded_calls(plain_class(heavy), tuple(calls)))
+    if calls and hasattr(heavy, "tokenizer"):
+        take_turns(heavy.tokenizer)
+
+
 def _guarded(plain: Callable[..., Any]) -> Callable[..., Any]:
     is_compiling = _compiling()
 
     @wraps(plain)
     def guarded(self: object, *arguments: Any, **options: Any) -> Any:
         if is_compiling():  # Whoever compiles a model gets the model, and no turn in it.
+            return plain(self, *arguments, **options)
+        if _is_guarded(inner_of(self)):
             return plain(self, *arguments, **options)
         with owner_of(self).lent():
             result = plain(self, *arguments, **options)
@@ -75,3 +89,7 @@ def _compiling() -> Callable[[], bool]:
     """Return what torch's compiler knows, and evaluates while it compiles."""
     compiler = sys.modules.get("torch.compiler")
     return (lambda: False) if compiler is None else compiler.is_compiling
+
+
+def _is_guarded(model: object) -> bool:
+    return plain_class(model) is not type(model)

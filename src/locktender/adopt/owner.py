@@ -9,16 +9,19 @@ it is part of what has its turn.
 """
 
 import asyncio
+import os
 import threading
+import time
 import uuid
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
-from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from locktender.adopt.call import Call
+from locktender.adopt.circle import awaiting
 from locktender.adopt.job import Job
 from locktender.adopt.loan import Loan
 from locktender.adopt.own_copy import OwnCopies
@@ -33,6 +36,7 @@ from locktender.adopt.wait import (
 )
 from locktender.app.background import background
 from locktender.app.completion import cancelled_with
+from locktender.core.errors import WaitTooLong
 from locktender.core.events import Event, Observer
 from locktender.core.request import GenerationRequest, TextInput
 from locktender.core.scope import OuterRequest, outer_request
@@ -84,8 +88,31 @@ class _Places:
     n_users: int = 0
 
 
-# The jobs that the code at hand is part of, by their owners.
-_held: ContextVar[dict[int, Job[Any]] | None] = ContextVar("held", default=None)
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    """A job, and the owner whose turn it has, or waits for."""
+
+    owner: "Owner"
+    job: Job[Any]
+
+
+class _ForkedLock:
+    """A lock that is free in a forked process, whoever has it in the other one."""
+
+    def __init__(self) -> None:
+        self._process, self._lock = os.getpid(), threading.Lock()
+
+    def here(self) -> threading.Lock:
+        """Return the lock of this process."""
+        if self._process != os.getpid():
+            self._process, self._lock = os.getpid(), threading.Lock()
+        return self._lock
+
+
+# What the code at hand is part of, by the numbers of the owners.
+_held: ContextVar[dict[int, _Hold] | None] = ContextVar("held", default=None)
+# The crowd of a job that is no request's: those who call the object directly are one.
+_DIRECT = {False: None, True: "direct"}
 
 
 class Owner:
@@ -111,6 +138,9 @@ class Owner:
         self.copies = OwnCopies()  # of what the calls use
         self._observer = observer or _ignore
         self._gate: _Gate | None = None
+        self.awaits: list[Owner] = []  # what those who have this object are waiting for
+        self._inside: set[Job[Any]] = set()  # in the gate, or on their way to it
+        self._calling = _ForkedLock()  # whoever calls the object, in whichever thread
 
     def __repr__(self) -> str:
         return f"<Owner of {self.name} {self._gate.dispatcher if self._gate else 'at rest'}>"
@@ -131,9 +161,10 @@ class Owner:
 
         Raises: CancelledError if nobody waits for that job any more.
         """
-        mine = (_held.get() or {}).get(id(self))
-        if mine is None or not mine.is_running:
+        hold = (_held.get() or {}).get(id(self))
+        if hold is None or not hold.job.is_running:
             return None
+        mine = hold.job
         # Who has been lent the object, and is no request of anybody's, may take their time.
         is_free = mine.is_interlude and outer_request.get() is None
         if not is_free and (mine.is_cancelled or mine.has_ended):
@@ -143,18 +174,51 @@ class Owner:
     @contextmanager
     def lent(self) -> Iterator[None]:
         """Have the object to oneself while the block lasts, in the thread that one is in."""
-        if self.turn() is not None:
-            yield
-            return
-        loan = Loan()
-        with self._waited_for(loan.job), ended_with_caller(loan.job):
-            loan.wait()
-            held = _held.set((_held.get() or {}) | {id(self): loan.job})
-            try:
+        with awaiting(_owners_held(), self) as may_wait:
+            if self.turn() is not None or not may_wait:
                 yield
-            finally:
-                _held.reset(held)
-                loan.give_back()
+                return
+            with ExitStack() as stack:
+                job = self._taken(stack) or self._borrowed(stack)
+                held = _held.set((_held.get() or {}) | {id(self): _Hold(self, job)})
+                try:
+                    yield
+                finally:
+                    _held.reset(held)
+
+    def _taken(self, stack: ExitStack) -> Job[Any] | None:
+        """Take the object at once, if nobody is at the gate and it can have one caller only."""
+        if self.settings.max_running > 1 or self._inside:
+            return None
+        calling = self._calling.here()
+        if not calling.acquire(blocking=False):
+            return None
+        stack.callback(calling.release)
+        job: Job[Any] = Job(_no_work, is_interlude=True)
+        job.is_running = True
+        return job
+
+    def _borrowed(self, stack: ExitStack) -> Job[Any]:
+        """Wait for a turn, which ends with `stack`.
+
+        Who is no request of anybody's is not sent away for having waited long for others, up to
+        the time that a whole call may take.
+        """
+        ends_at = time.monotonic() + self.settings.timeout_s
+        while True:
+            loan = Loan()
+            with ExitStack() as attempt:
+                attempt.enter_context(self._waited_for(loan.job))
+                attempt.enter_context(ended_with_caller(loan.job))
+                try:
+                    loan.wait()
+                except WaitTooLong:
+                    if outer_request.get() is not None or time.monotonic() > ends_at:
+                        raise
+                    continue
+                attempt.callback(loan.give_back)
+                stack.push(attempt.pop_all())
+            return loan.job
 
     def run(self, jobs: Sequence[Job[_Result]]) -> list[_Result]:
         """Wait for the results of all `jobs`; one that fails ends the others."""
@@ -197,24 +261,27 @@ class Owner:
     @contextmanager
     def _waited_for(self, job: Job[Any]) -> Iterator[None]:
         """Have `job` see its turn while the block lasts."""
-        if self.turn() is not None:
-            job.work(Call([job]))
-            job.let_go()
-            yield
-            return
-        job.context.run(_held.set, (_held.get() or {}) | {id(self): job})
-        visit = background.submit(self._see_through(job))
-        try:
-            yield
-        finally:
-            job.cancel()
-            if not job.is_over or job.failure is asyncio.CancelledError:
-                visit.cancel()
+        with awaiting(_owners_held(), self) as may_wait:
+            if self.turn() is not None or not may_wait:
+                job.work(Call([job]))
+                job.let_go()
+                yield
+                return
+            job.context.run(_held.set, (_held.get() or {}) | {id(self): _Hold(self, job)})
+            self._inside.add(job)
+            visit = background.submit(self._see_through(job))
+            try:
+                yield
+            finally:
+                job.cancel()
+                self._inside.discard(job)
+                if not job.is_over or job.failure is asyncio.CancelledError:
+                    visit.cancel()
 
     async def _see_through(self, job: Job[Any]) -> None:
         with reported(job):
             gate, outer = self._gate_here(), outer_request.get()
-            async with self._place(gate, outer):
+            async with self._place(gate, outer.id if outer else _DIRECT[job.is_interlude]):
                 await self._visit(gate, job, outer)
 
     async def _visit(self, gate: _Gate, job: Job[Any], outer: OuterRequest | None) -> None:
@@ -230,13 +297,13 @@ class Owner:
             gate.jobs.pop(request.id, None)
 
     @asynccontextmanager
-    async def _place(self, gate: _Gate, outer: OuterRequest | None) -> AsyncIterator[None]:
-        """Keep a batch from filling the gate, and from spending its jobs' time in it."""
-        if outer is None:
+    async def _place(self, gate: _Gate, crowd: str | None) -> AsyncIterator[None]:
+        """Keep a crowd from filling the gate, and from spending its jobs' time in it."""
+        if crowd is None:
             yield
             return
         n_places = self.settings.max_running * self.max_batch + 1
-        places = gate.places.setdefault(outer.id, _Places(asyncio.Semaphore(n_places)))
+        places = gate.places.setdefault(crowd, _Places(asyncio.Semaphore(n_places)))
         places.n_users += 1
         try:
             async with places.free:
@@ -244,14 +311,19 @@ class Owner:
         finally:
             places.n_users -= 1
             if not places.n_users:
-                del gate.places[outer.id]
+                del gate.places[crowd]
 
     def _gate_here(self) -> _Gate:
         loop = asyncio.get_running_loop()
         if self._gate is None or self._gate.loop is not loop:  # in a forked process there is none
             settings, jobs = self.settings, dict[str, Job[Any]]()
+            calling = self._calling.here() if settings.max_running == 1 else nullcontext()
             replica = ThreadReplica(
-                self.name, jobs, max_calls=settings.max_running, max_batch=self.max_batch
+                self.name,
+                jobs,
+                max_calls=settings.max_running,
+                max_batch=self.max_batch,
+                calling=calling,
             )
             pool = SoloPool(replica)
             bounds = settings.gate(self.max_batch)
@@ -271,6 +343,15 @@ def _results(jobs: Sequence[Job[_Result]]) -> list[_Result]:
         if job.is_over and job.failure:
             job.result()  # raises
     return [job.result() for job in jobs]
+
+
+def _owners_held() -> list[Owner]:
+    """Return the owners whose objects the code at hand has."""
+    return [hold.owner for hold in (_held.get() or {}).values() if hold.job.is_running]
+
+
+def _no_work(call: Call) -> None:
+    """Do nothing: what is done is in the thread of who has taken the object."""
 
 
 def _ignore(event: Event, /) -> None:

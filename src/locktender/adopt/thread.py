@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self, TypeAlias
@@ -95,7 +95,13 @@ class ThreadReplica:
     """Threads that run jobs.  Used on one event loop."""
 
     def __init__(
-        self, name: str, jobs: dict[str, Job[Any]], *, max_calls: int, max_batch: int
+        self,
+        name: str,
+        jobs: dict[str, Job[Any]],
+        *,
+        max_calls: int,
+        max_batch: int,
+        calling: AbstractContextManager[Any] | None = None,
     ) -> None:
         self._name = name
         self._jobs = jobs  # by the id of their request; whoever runs one takes it out
@@ -108,7 +114,10 @@ class ThreadReplica:
         self._changed: Callable[[], None] = lambda: None
         self._threads = [
             threading.Thread(
-                target=_live, args=(self._orders, self._loop), name=f"{name} {n}", daemon=True
+                target=_live,
+                args=(self._orders, self._loop, calling or nullcontext()),
+                name=f"{name} {n}",
+                daemon=True,
             )
             for n in range(max_calls)
         ]
@@ -248,10 +257,15 @@ class SoloPool:
         self._replica.on_change(changed)
 
 
-def _live(orders: queue.SimpleQueue[_Order | None], loop: asyncio.AbstractEventLoop) -> None:
+def _live(
+    orders: queue.SimpleQueue[_Order | None],
+    loop: asyncio.AbstractEventLoop,
+    calling: AbstractContextManager[Any],
+) -> None:
     while (order := orders.get()) is not None:
         call, ended = order
-        _run(call)
+        with calling:  # Somebody may have taken the object when nobody else wanted it.
+            _run(call)
         with suppress(RuntimeError):  # The interpreter ends, and the loop has.
             loop.call_soon_threadsafe(ended)
         # Else what they refer to would live until the next call.
