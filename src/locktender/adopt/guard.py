@@ -17,15 +17,23 @@ from locktender.adopt.discover import Found, survey
 from locktender.adopt.encoding import take_turns
 from locktender.adopt.factory import Bounds, Replicated, replicated
 from locktender.adopt.handle import calls_of, take_over
-from locktender.adopt.hazards import SYNC_ONLY, UNSURE, Action, Hazard, hazard_of, is_raw_class
+from locktender.adopt.hazards import (
+    SYNC_ONLY,
+    UNSURE,
+    Action,
+    Hazard,
+    hazard_of,
+    is_raw_class,
+)
 from locktender.adopt.heavy import inner_of, is_heavy, owner_of, pipeline_of, set_owner
 from locktender.adopt.methods import methods_for, runs_as_known
 from locktender.adopt.owner import GuardSettings
 from locktender.adopt.remark import cut_remark, remarks
 from locktender.adopt.swap import plain_class, swap
-from locktender.adopt.text_batch import why_no_batch, why_no_engine
+from locktender.adopt.text_batch import is_pretrained, why_no_batch, why_no_engine
 from locktender.adopt.text_together import MAX_TOGETHER
 from locktender.adopt.watch import Watch
+from locktender.adopt.weight_view import modules_of
 from locktender.core.errors import ConfigError
 
 __all__ = ["can_guard", "guard", "guard_all"]
@@ -35,6 +43,12 @@ _Guarded = TypeVar("_Guarded")
 
 _LEFT = "%s (%s) is not guarded, as its class cannot be put behind a gate: %s"
 _GUARDED = "%s (%s) is guarded: %d call at a time; `guard={'%s': 'off'}` leaves it alone"
+
+
+_TAKEN = (
+    "%s: a method of it was taken before (%s), whose own work does not wait for a turn, but only "
+    "the calls that it makes; call the object, or take the method after add_routes"
+)
 
 
 class GuardBounds(TypedDict, total=False):
@@ -142,6 +156,8 @@ def _guard_found_one(found: Found, settings: GuardSettings, hazard: Hazard) -> N
             raise
         _log.warning(_LEFT, name, found.path, error)
         return
+    if found.path.endswith(".__self__"):
+        _log.warning(_TAKEN, name, found.path.removesuffix(".__self__"))
     # Of others it is known that they need it; here the user may know better.
     level = logging.WARNING if hazard.kind in UNSURE else logging.INFO
     _log.log(level, _GUARDED, name, found.path, settings.max_running, name)
@@ -174,7 +190,17 @@ def _guard_one(model: object, settings: GuardSettings, hazard: Hazard) -> None:
         )
         if runs_as_known(inner):
             take_turns(getattr(inner, "tokenizer", None))
+        for part in _models_inside(inner):
+            take_over(part)
+            set_owner(part, settings, max_batch=_max_batch(part, settings))
         inner = inner_of(inner)
+
+
+def _models_inside(network: object) -> list[object]:
+    """Return the transformers models that another network is made of, which others may share."""
+    if is_pretrained(network) or not is_raw_class(type(network)):
+        return []
+    return [module for module in modules_of(network) if is_pretrained(module)]
 
 
 def _swap(model: object, *, is_for_one: bool = False) -> None:

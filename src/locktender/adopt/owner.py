@@ -174,17 +174,19 @@ class Owner:
     @contextmanager
     def lent(self) -> Iterator[None]:
         """Have the object to oneself while the block lasts, in the thread that one is in."""
-        with awaiting(_owners_held(), self) as may_wait:
-            if self.turn() is not None or not may_wait:
+        if self.turn() is not None:
+            yield
+            return
+        with awaiting(_owners_held(), self) as may_wait, ExitStack() as stack:
+            if not may_wait:
                 yield
                 return
-            with ExitStack() as stack:
-                job = self._taken(stack) or self._borrowed(stack)
-                held = _held.set((_held.get() or {}) | {id(self): _Hold(self, job)})
-                try:
-                    yield
-                finally:
-                    _held.reset(held)
+            job = self._taken(stack) or self._borrowed(stack)
+            held = _held.set((_held.get() or {}) | {id(self): _Hold(self, job)})
+            try:
+                yield
+            finally:
+                _held.reset(held)
 
     def _taken(self, stack: ExitStack) -> Job[Any] | None:
         """Take the object at once, if nobody is at the gate and it can have one caller only."""

@@ -20,6 +20,7 @@ from locktender.adopt.weight_view import why_no_view
 
 __all__ = [
     "is_plain_search",
+    "is_pretrained",
     "is_text_generation",
     "may_share",
     "why_no_batch",
@@ -118,7 +119,7 @@ def why_no_batch(pipeline: Any) -> str | None:
 
 def why_no_engine(model: Any) -> str | None:
     """Return the same for a model that is in no pipeline."""
-    if not _is_transformers(model):
+    if not is_pretrained(model):
         return "It is no model of transformers."
     return _why_not_model(model) or why_no_view(model)
 
@@ -157,7 +158,7 @@ def _why_not_model(model: Any) -> str | None:
         ),
         (_has_adapter(model), "The model has PEFT adapters, which are switched for all of it."),
         (
-            not (_is_transformers(model) and _is_theirs(forward)),
+            not (is_pretrained(model) and _is_theirs(forward)),
             "The model is not a class of transformers' own.",
         ),
         (
@@ -186,7 +187,8 @@ def _has_adapter(model: Any) -> bool:
     return bool(getattr(model, "_hf_peft_config_loaded", False) or hasattr(model, "peft_config"))
 
 
-def _is_transformers(model: Any) -> bool:
+def is_pretrained(model: Any) -> bool:
+    """Whether it is a model of transformers."""
     return any(
         (cls.__module__, cls.__qualname__) == ("transformers.modeling_utils", "PreTrainedModel")
         for cls in type(model).__mro__

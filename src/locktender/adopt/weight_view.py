@@ -20,7 +20,7 @@ from typing import Any
 
 from locktender.adopt.swap import OWNER, plain_class
 
-__all__ = ["WeightView", "why_no_view"]
+__all__ = ["WeightView", "modules_of", "why_no_view"]
 
 # The dictionaries of a module that hold what is called before and after its forward.
 _HOOKS = (
@@ -47,7 +47,7 @@ def why_no_view(model: Any) -> str | None:
     """Return the sentence that says what a view of `model` would miss; None for nothing."""
     if any(_global_hooks()):
         return "There are hooks on all modules of torch, and they see one call at a time."
-    for module in _modules_of(model):
+    for module in modules_of(model):
         place = module.__dict__
         name = plain_class(module).__name__
         if any(_is_users(hook) for hooks in _HOOKS for hook in place.get(hooks, {}).values()):
@@ -66,7 +66,7 @@ class WeightView:
     """
 
     def __init__(self, model: Any) -> None:
-        places = [vars(module) for module in _modules_of(model)]
+        places = [vars(module) for module in modules_of(model)]
         self._places = places
         self._parameters = [place["_parameters"] for place in places]
         self._buffers = [place["_buffers"] for place in places]
@@ -110,7 +110,7 @@ def _global_hooks() -> list[Any]:
     return [getattr(torch, name, {}) for name in _GLOBAL_HOOKS]
 
 
-def _modules_of(model: Any) -> Iterator[Any]:
+def modules_of(model: Any) -> Iterator[Any]:
     """Yield `model` and all modules in it, each once."""
     seen: set[int] = set()
     waiting = [model]
@@ -131,8 +131,8 @@ def _copied(model: Any) -> Any:
     """Return modules of our own in the place of those of `model`."""
     # One dictionary of copies for all, so that modules that share a config still do.
     configs: dict[int, Any] = {}
-    made = {id(module): object.__new__(plain_class(module)) for module in _modules_of(model)}
-    for module in _modules_of(model):
+    made = {id(module): object.__new__(plain_class(module)) for module in modules_of(model)}
+    for module in modules_of(model):
         place = dict(vars(module))
         place.pop(OWNER, None)
         place["_parameters"] = dict(place["_parameters"])
@@ -162,7 +162,7 @@ def _own(value: Any, made: dict[int, Any], configs: dict[int, Any]) -> Any:
 def _configs_of(model: Any) -> list[Any]:
     found = {
         id(value): value
-        for module in _modules_of(model)
+        for module in modules_of(model)
         for value in vars(module).values()
         if hasattr(value, _ATTENTION)
     }
