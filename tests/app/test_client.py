@@ -261,7 +261,9 @@ def test_a_chunk_that_is_no_json_is_a_breach() -> None:
 
 
 def test_a_value_that_is_nested_too_deeply_is_a_breach() -> None:
-    deep = b"[" * 900 + b"]" * 900
+    # It can be parsed, but not followed: before 3.12, Python took a frame for each comprehension.
+    depth = 1100 if sys.version_info >= (3, 12) else 900
+    deep = b"[" * depth + b"]" * depth
     body = b"event: data\r\ndata: %b\r\n\r\nevent: end\r\n\r\n" % deep
     with pytest.raises(ValueError, match="too deeply") as caught:
         list(remote_at(always(200, content=body, headers=EVENTS)).stream(1))
