@@ -174,7 +174,7 @@ def test_a_tokenizer_beside_a_raw_model_is_used_in_turns(hf_folder: Path) -> Non
 
     tokenizer = AutoTokenizer.from_pretrained(hf_folder)
     network = _network()
-    chain = RunnableLambda(lambda text: (network, tokenizer(text)["input_ids"]))
+    chain: Any = RunnableLambda(lambda text: (network, tokenizer(text)["input_ids"]))
     guard_all(RunnableLambda(lambda text: tokenizer(text)["input_ids"]))
     assert plain_class(tokenizer) is type(tokenizer)  # nobody is in danger there
     guard_all(chain)
@@ -211,7 +211,7 @@ def test_a_copy_is_made_as_the_class_says(pipe: Any) -> None:
             return {name: part for name, part in vars(self).items() if name != "lock"}
 
         def __setstate__(self, state: dict[str, Any]) -> None:
-            super().__setstate__(state)
+            super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch gives it no types
             self.lock = threading.Lock()
 
     network = Locked()

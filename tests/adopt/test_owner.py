@@ -271,9 +271,8 @@ def test_a_job_of_another_owner_inside_a_job_takes_its_turn(heavy: Heavy) -> Non
     assert answers == [[[1]]] * 8
 
 
-def test_two_objects_that_call_each_other_end_in_a_bounded_wait() -> None:
-    settings = GuardSettings(max_wait_s=0.2)
-    owners = Owner("a", settings), Owner("b", settings)
+def test_two_objects_that_call_each_other_do_not_wait_for_one_another() -> None:
+    owners = Owner("a", GuardSettings()), Owner("b", GuardSettings())
     both = threading.Barrier(2)
 
     def work(jobs: Sequence[Job[Any]]) -> None:
@@ -281,16 +280,10 @@ def test_two_objects_that_call_each_other_end_in_a_bounded_wait() -> None:
         other = owners[1 - jobs[0].payload]
         jobs[0].end(other.run([Job(lambda inner: inner[0].end("inner"))]))
 
-    def call(n: int) -> type | None:
-        try:
-            owners[n].run([Job(work, payload=n)])
-        except WaitTooLong:
-            return WaitTooLong
-        return None
-
     with ThreadPoolExecutor(2) as pool:
-        ends = list(pool.map(call, range(2)))
-    assert WaitTooLong in ends
+        found = pool.map(lambda n: owners[n].run([Job(work, payload=n)]), range(2), timeout=LIMIT_S)
+        assert list(found) == [[["inner"]], [["inner"]]]
+    assert [owner.awaits for owner in owners] == [[], []]
 
 
 def test_what_the_object_raises_reaches_its_caller_as_it_is() -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -67,24 +68,24 @@ class Meeting:
 class ProvenCopies(OwnCopies):
     """Copies whose engine on a model of ours has proved itself before the test."""
 
-    known: ClassVar[dict[int, OwnCopies]] = {}  # by the model
+    known: ClassVar[WeakKeyDictionary[Any, OwnCopies]] = WeakKeyDictionary()  # by the model
 
     def engine(self, model: Any, make: Callable[[Any], Any]) -> Any:
-        if self.held is None and id(model) in self.known:
-            self.held = self.known[id(model)].held
+        if self.held is None and model in self.known:
+            self.held = self.known[model].held
         return super().engine(model, make)
 
     @classmethod
     def proven(cls, model: Any) -> Any:
         """Return the engine and the view of `model`, made now if it is not known."""
-        copies = cls.known.setdefault(id(model), OwnCopies())
+        copies = cls.known.setdefault(model, OwnCopies())
         engine_of(model, copies, KV_BYTES)
         return copies.held
 
 
 def job_of(pipe: Any, task: TextTask) -> Job[Completion]:
     """Return the job that has `pipe`, which nobody guards, answer `task`."""
-    copies = ProvenCopies.known.setdefault(id(pipe.model), OwnCopies())
+    copies = ProvenCopies.known.setdefault(pipe.model, OwnCopies())
     return make_job(pipe, task, copies=copies, kv_bytes=KV_BYTES)
 
 

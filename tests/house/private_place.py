@@ -25,6 +25,8 @@ _LIBRARIES = frozenset(
     """.split()  # noqa: SIM905 - a line for each name would hide the rest
 )
 _PATH = re.compile(rf"(?:{'|'.join(sorted(_LIBRARIES))})(?:\.\w+)+\.?")
+# A class that a library has at its top, where its users import from, is promised.
+_PUBLIC = re.compile(r"\w+\.[A-Z]\w*")
 # Where the documentation of a library has its users import from.  LangChain's and LangSmith's
 # reference lists every module of theirs that has no underscore.
 _DOCUMENTED = re.compile(
@@ -113,7 +115,7 @@ def _strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             is_ours = node.value.startswith("_locktender") or id(node) in pieces
             found = _NAME_OF_PART.fullmatch(node.value) or _PATH.fullmatch(node.value)
-            if found and not is_ours:
+            if found and not is_ours and not _PUBLIC.fullmatch(node.value):
                 yield node.lineno, node.value
 
 

@@ -70,6 +70,14 @@ class GuardSettings:
         )
 
 
+@dataclass(slots=True)
+class _Places:
+    """How many jobs of one crowd may be in the gate at once."""
+
+    free: asyncio.Semaphore
+    n_users: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class _Gate:
     """What an owner has on one event loop."""
@@ -77,15 +85,34 @@ class _Gate:
     loop: asyncio.AbstractEventLoop
     dispatcher: Dispatcher
     jobs: dict[str, Job[Any]]
-    places: dict[str, "_Places"]  # by outer request
+    places: dict[str, _Places]  # by crowd: an outer request's jobs, or those who call directly
 
+    async def visit(self, job: Job[Any], name: str, outer: OuterRequest | None) -> None:
+        """See `job` through the gate."""
+        request = GenerationRequest(uuid.uuid4().hex, name, TextInput(job.prompt), job.max_tokens)
+        self.jobs[request.id] = job
+        try:
+            async with self.dispatcher.open(request, scope_of(outer)) as deltas:
+                async for _ in deltas:
+                    pass
+        finally:
+            self.jobs.pop(request.id, None)
 
-@dataclass(slots=True)
-class _Places:
-    """How many jobs of one outer request may be in the gate at once."""
-
-    free: asyncio.Semaphore
-    n_users: int = 0
+    @asynccontextmanager
+    async def place(self, crowd: str | None, n_places: int) -> AsyncIterator[None]:
+        """Keep a crowd from filling the gate, and from spending its jobs' time in it."""
+        if crowd is None:
+            yield
+            return
+        places = self.places.setdefault(crowd, _Places(asyncio.Semaphore(n_places)))
+        places.n_users += 1
+        try:
+            async with places.free:
+                yield
+        finally:
+            places.n_users -= 1
+            if not places.n_users:
+                del self.places[crowd]
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,37 +310,9 @@ class Owner:
     async def _see_through(self, job: Job[Any]) -> None:
         with reported(job):
             gate, outer = self._gate_here(), outer_request.get()
-            async with self._place(gate, outer.id if outer else _DIRECT[job.is_interlude]):
-                await self._visit(gate, job, outer)
-
-    async def _visit(self, gate: _Gate, job: Job[Any], outer: OuterRequest | None) -> None:
-        request = GenerationRequest(
-            uuid.uuid4().hex, self.name, TextInput(job.prompt), job.max_tokens
-        )
-        gate.jobs[request.id] = job
-        try:
-            async with gate.dispatcher.open(request, scope_of(outer)) as deltas:
-                async for _ in deltas:
-                    pass
-        finally:
-            gate.jobs.pop(request.id, None)
-
-    @asynccontextmanager
-    async def _place(self, gate: _Gate, crowd: str | None) -> AsyncIterator[None]:
-        """Keep a crowd from filling the gate, and from spending its jobs' time in it."""
-        if crowd is None:
-            yield
-            return
-        n_places = self.settings.max_running * self.max_batch + 1
-        places = gate.places.setdefault(crowd, _Places(asyncio.Semaphore(n_places)))
-        places.n_users += 1
-        try:
-            async with places.free:
-                yield
-        finally:
-            places.n_users -= 1
-            if not places.n_users:
-                del gate.places[crowd]
+            n_places = self.settings.max_running * self.max_batch + 1
+            async with gate.place(outer.id if outer else _DIRECT[job.is_interlude], n_places):
+                await gate.visit(job, self.name, outer)
 
     def _gate_here(self) -> _Gate:
         loop = asyncio.get_running_loop()
