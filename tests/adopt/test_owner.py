@@ -281,7 +281,8 @@ def test_two_objects_that_call_each_other_do_not_wait_for_one_another() -> None:
         jobs[0].end(other.run([Job(lambda inner: inner[0].end("inner"))]))
 
     with ThreadPoolExecutor(2) as pool:
-        found = pool.map(lambda n: owners[n].run([Job(work, payload=n)]), range(2), timeout=LIMIT_S)
+        calls: list[Job[Any]] = [Job(work, payload=n) for n in range(2)]
+        found = pool.map(lambda n: owners[n].run([calls[n]]), range(2), timeout=LIMIT_S)
         assert list(found) == [[["inner"]], [["inner"]]]
     assert [owner.awaits for owner in owners] == [[], []]
 
