@@ -24,8 +24,8 @@ INSTALL_S = 600
 START_S = 60
 # The ground that both stand on must be the same, or the exchanges would compare that.
 SHARED = (
-    *("fastapi", "langchain-core", "orjson", "pydantic", "starlette", "uvicorn", "httpx"),
-    *("langchain", "langgraph"),
+    *("fastapi", "jsonpatch", "langchain-core", "orjson", "pydantic", "starlette", "uvicorn"),
+    *("httpx", "langchain", "langgraph"),
 )
 
 

@@ -63,5 +63,5 @@ def sum_patches(patches: Sequence[Any]) -> Any:
     try:
         return first + last
     except (JsonPatchException, JsonPointerException, TypeError):
-        # A TypeError is what jsonpatch 1.33 raises for an operation that is no object.
+        # Older versions of jsonpatch have a TypeError for an operation that is no object.
         return kind(*first.ops, *last.ops)
