@@ -12,6 +12,7 @@ import pytest
 
 from harness.pipe import hook_engine, job_of
 from locktender.adopt.call import Call
+from locktender.adopt.generation_settings import KnownSettings
 from locktender.adopt.job import Job
 from locktender.adopt.text_batch import why_no_batch
 from locktender.adopt.text_pipeline import Completion, TextSettings, TextTask
@@ -429,3 +430,13 @@ def _changed(thing: Any, name: str, value: Any) -> Iterator[None]:
             setattr(thing, name, before)
         else:
             delattr(thing, name)
+
+
+def test_settings_that_are_known_are_forgotten_when_the_user_changes_one(pipe: Any) -> None:
+    known = KnownSettings()
+    before = known.of(pipe, {"max_new_tokens": 5})
+    assert known.of(pipe, {"max_new_tokens": 5}) is before
+    with _changed(pipe.model.generation_config, "top_k", 7):
+        assert known.of(pipe, {"max_new_tokens": 5}).get("top_k") == 7
+    assert known.of(pipe, {"max_new_tokens": 5}).get("top_k") == before.get("top_k")
+    assert known.of(pipe, {"eos_token_id": [1]}).get("eos_token_id") == [1]

@@ -290,7 +290,9 @@ PARTS: tuple[Part, ...] = (
     Part("transformers.MistralConfig.sliding_window", _BATCH, _NO_BOUND),
     Part("transformers.Qwen2Config.use_sliding_window", _BATCH, _NO_BOUND),
     Part(
-        "transformers.Pipeline._forward_params", "adopt.text_batch adopt.text_pipeline", _MADE_WITH
+        "transformers.Pipeline._forward_params",
+        "adopt.generation_settings adopt.text_batch adopt.text_pipeline",
+        _MADE_WITH,
     ),
     Part("transformers.Pipeline._pipeline_calls_generate", "adopt.text_pipeline", _NO_SIGN),
     Part(
@@ -304,6 +306,18 @@ PARTS: tuple[Part, ...] = (
         _MADE_WITH,
     ),
     Part("transformers.Pipeline._sanitize_parameters", "adopt.text_pipeline", _MADE_WITH),
+    Part(
+        "transformers.Pipeline._generate_kwargs",
+        "adopt.generation_settings",
+        "A change of it after the first call is not noticed.",
+        since="5.24.0",
+    ),
+    Part(
+        "transformers.Pipeline._generation_defaults",
+        "adopt.generation_settings",
+        "As for `_generate_kwargs`.",
+        since="5.24.0",
+    ),
     Part(
         "transformers.Pipeline._prepare_generate_kwargs",
         "adopt.generation_settings",
@@ -445,6 +459,7 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "adopt.relay: getattr(run_manager, note.name)",
         "adopt.encoding: _batch_encode_plus",  # tokenizers that are written in Python
         "adopt.encoding: getattr(plain, name, None)",
+        "adopt.generation_settings: getattr(pipeline, name, {})",  # the three rows of a pipeline's
         "adopt.generation_settings: getattr(config, name, None)",  # settings of a GenerationConfig
         "adopt.guard: tokenizer",  # of a pipeline and its kin
         "adopt.handle: tokenizer",

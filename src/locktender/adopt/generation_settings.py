@@ -10,7 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["GenerationSettings", "generation_names", "generation_settings"]
+__all__ = ["GenerationSettings", "KnownSettings", "generation_names", "generation_settings"]
+
+_MAX_KNOWN = 64  # parameters that differ
+# What a pipeline is made with; those that it does not have in this version count as empty.
+_MADE_WITH = ("_generate_kwargs", "_generation_defaults", "_forward_params")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,45 @@ def generation_settings(pipeline: Any, given: Mapping[str, Any]) -> GenerationSe
     return GenerationSettings(arguments, configs, is_known)
 
 
+class KnownSettings:
+    """The settings of one model's calls, kept because to merge them takes as long as to encode.
+
+    They are merged anew when what they are made of has changed.
+    """
+
+    def __init__(self) -> None:
+        self._made_of: object = None
+        self._known: dict[tuple[tuple[str, Any], ...], GenerationSettings] = {}
+
+    def of(self, pipeline: Any, given: Mapping[str, Any]) -> GenerationSettings:
+        """Return what `generation_settings` does."""
+        made_of = _made_of(pipeline)
+        if made_of != self._made_of or len(self._known) > _MAX_KNOWN:
+            self._made_of, self._known = made_of, {}
+        try:
+            key = tuple(sorted(given.items()))
+            found = self._known.get(key)
+        except TypeError:  # values that are no plain ones
+            return generation_settings(pipeline, given)
+        if found is None:
+            found = self._known[key] = generation_settings(pipeline, given)
+        return found
+
+
+def _made_of(pipeline: Any) -> object:
+    configs = (getattr(place, "generation_config", None) for place in (pipeline.model, pipeline))
+    return (
+        id(pipeline.model),
+        [None if config is None else _plain(config) for config in configs],
+        [dict(getattr(pipeline, name, {})) for name in _MADE_WITH],
+    )
+
+
 def generation_names(pipeline: Any) -> set[str]:
     """Return the names of all settings that the model's `generate` may have."""
     config = getattr(pipeline.model, "generation_config", None)
-    return set() if config is None else {name for name in vars(config) if not name.startswith("_")}
+    return set() if config is None else set(_plain(config))
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(config).items() if not name.startswith("_")}

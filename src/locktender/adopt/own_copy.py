@@ -15,6 +15,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from locktender.adopt.encoding import encoding
+from locktender.adopt.generation_settings import KnownSettings
 from locktender.adopt.swap import OWNER, plain_class
 from locktender.adopt.weight_view import WeightView
 
@@ -31,6 +32,7 @@ class OwnCopies:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # an owner may have several threads
+        self.settings = KnownSettings()  # of calls; not what is copied, but as easily out of date
         self._tokenizers: OrderedDict[int, _OwnTokenizer] = OrderedDict()
         self.held: HeldEngine | None = None  # on the model as it was when it was last looked at
 

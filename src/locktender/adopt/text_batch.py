@@ -11,10 +11,11 @@ before each text.  `text_together`, above, runs them.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
-from locktender.adopt.generation_settings import GenerationSettings, generation_settings
+from locktender.adopt.generation_settings import GenerationSettings, KnownSettings
 from locktender.adopt.swap import plain_class
 from locktender.adopt.weight_view import why_no_view
 
@@ -114,7 +115,7 @@ def is_plain_search(settings: GenerationSettings) -> bool:
 
 def why_no_batch(pipeline: Any) -> str | None:
     """Return the sentence that says why texts are run one at a time; None if they need not be."""
-    return _why_not_pipeline(pipeline) or why_no_view(pipeline.model)
+    return _why_not_pipeline(pipeline, KnownSettings()) or why_no_view(pipeline.model)
 
 
 def why_no_engine(model: Any) -> str | None:
@@ -124,31 +125,34 @@ def why_no_engine(model: Any) -> str | None:
     return _why_not_model(model) or why_no_view(model)
 
 
-def may_share(pipeline: Any, parameters: Mapping[str, Any]) -> bool:
+def may_share(
+    pipeline: Any, parameters: Mapping[str, Any], known: KnownSettings | None = None
+) -> bool:
     """Whether calls with these parameters may be run together.  Raises nothing."""
-    if not _FREE_PARAMETERS.issuperset(parameters) or _why_not_pipeline(pipeline) is not None:
+    known = known or KnownSettings()
+    if not _FREE_PARAMETERS.issuperset(parameters) or _why_not_pipeline(pipeline, known):
         return False
     if not all(isinstance(value, bool | int | float | str) for value in parameters.values()):
         return False
-    settings = generation_settings(pipeline, {**pipeline._forward_params, **parameters})  # noqa: SLF001 - it has no public name
+    settings = known.of(pipeline, {**pipeline._forward_params, **parameters})  # noqa: SLF001 - it has no public name
     limit = settings.get("max_new_tokens")
     # Without a limit of new tokens there is one of all tokens, which the prompt decides about.
     return isinstance(limit, int) and limit > 0
 
 
-def _why_not_pipeline(pipeline: Any) -> str | None:
+def _why_not_pipeline(pipeline: Any, known: KnownSettings) -> str | None:
     if not is_text_generation(pipeline):
         return f"The task is {pipeline.task!r}; only plain text generation is batched."
     return (
         _why_not_model(pipeline.model)
-        or _why_not_settings(pipeline)
+        or _why_not_settings(pipeline, known)
         or _why_not_tokenizer(pipeline.tokenizer)
     )
 
 
 def _why_not_model(model: Any) -> str | None:
     forward = getattr(plain_class(model), "forward", None)
-    parameters = {} if forward is None else inspect.signature(forward).parameters
+    parameters = frozenset() if forward is None else _parameters_of(forward)
     config = getattr(model, "config", None)
     reasons = (
         (getattr(model, "hf_device_map", None) or hasattr(model, "_hf_hook"), _SPREAD),
@@ -164,12 +168,17 @@ def _why_not_model(model: Any) -> str | None:
         (
             getattr(model, "_is_stateful", False)
             or getattr(config, "is_encoder_decoder", False)
-            or not {"attention_mask", "position_ids"} <= parameters.keys(),
+            or not {"attention_mask", "position_ids"} <= parameters,
             "The model cannot leave padding out of account.",
         ),
         (getattr(model, "training", False), "The model is in training mode."),
     )
     return next((reason for holds, reason in reasons if holds), None)
+
+
+@lru_cache(maxsize=64)
+def _parameters_of(forward: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(forward).parameters)
 
 
 _SPREAD = "The model is placed by a device map, and its hooks see one call at a time."
@@ -202,7 +211,7 @@ def _is_theirs(forward: Any) -> bool:
     )
 
 
-def _why_not_settings(pipeline: Any) -> str | None:
+def _why_not_settings(pipeline: Any, known: KnownSettings) -> str | None:
     given: set[str] = set()
     for parameters in (
         pipeline._preprocess_params,  # noqa: SLF001 - what the pipeline was made with: no public name
@@ -210,7 +219,7 @@ def _why_not_settings(pipeline: Any) -> str | None:
         pipeline._postprocess_params,  # noqa: SLF001 - as above
     ):
         given |= parameters.keys()
-    settings = generation_settings(pipeline, {})
+    settings = known.of(pipeline, {})
     if not settings.is_known:
         return "This version of transformers keeps its settings where they are not known."
     config = {

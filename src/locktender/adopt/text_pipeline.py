@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any
 
 from locktender.adopt.encoding import encoding
-from locktender.adopt.generation_settings import generation_settings
+from locktender.adopt.generation_settings import KnownSettings
 from locktender.adopt.job import Job
 from locktender.adopt.text_batch import is_plain_search, is_text_generation
 from locktender.adopt.text_row import Row, RowText, Watch
@@ -128,7 +128,9 @@ class Prompt:
 class Generation:
     """Calls of a text-generation pipeline with the same settings."""
 
-    def __init__(self, pipeline: Any, settings: TextSettings) -> None:
+    def __init__(
+        self, pipeline: Any, settings: TextSettings, known: KnownSettings | None = None
+    ) -> None:
         self._pipeline = pipeline
         self._settings = settings
         parameters = dict(settings.parameters)
@@ -143,7 +145,7 @@ class Generation:
         self._before, self._during, self._after = (
             {**made_with, **called_with} for made_with, called_with in zip(own, parts, strict=True)
         )
-        self._generation = generation_settings(pipeline, self._during)
+        self._generation = (known or KnownSettings()).of(pipeline, self._during)
         self._is_plain = is_plain_search(self._generation)
 
     def encode(self, job: Job[Completion]) -> Prompt | None:
@@ -228,9 +230,11 @@ class Generation:
         return self._generation.get(name)
 
 
-def max_new_tokens(pipeline: Any, parameters: Mapping[str, Any]) -> int | None:
+def max_new_tokens(
+    pipeline: Any, parameters: Mapping[str, Any], known: KnownSettings | None = None
+) -> int | None:
     """Return how many new tokens there may be, as far as that can be told without a prompt."""
-    limit = generation_settings(pipeline, parameters).get("max_new_tokens")
+    limit = (known or KnownSettings()).of(pipeline, parameters).get("max_new_tokens")
     return limit if isinstance(limit, int) else None
 
 

@@ -58,8 +58,8 @@ def make_job(
     """Return the job that has `pipeline` answer `task`; `copies` are its owner's."""
     copies = copies or OwnCopies()
     parameters = dict(task.settings.parameters)
-    may_join = may_share(pipeline, parameters)
-    limit = max_new_tokens(pipeline, parameters)
+    may_join = may_share(pipeline, parameters, copies.settings)
+    limit = max_new_tokens(pipeline, parameters, copies.settings)
     key: Hashable = ("texts", id(pipeline)) if may_join else None
     together = partial(_run_together, pipeline, copies, kv_bytes)
     return Job(
@@ -144,7 +144,7 @@ class _Company:
             run_text(self._pipeline, [job])
         else:
             with failing(job):
-                generation = Generation(self._pipeline, job.payload.settings)
+                generation = Generation(self._pipeline, job.payload.settings, self._copies.settings)
                 prompt = generation.encode(job)
                 if prompt is not None:
                     self._add(generation, prompt)
