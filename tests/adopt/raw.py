@@ -192,11 +192,14 @@ def reranker(folder: Path) -> tuple[Any, Any]:
             HuggingFaceCrossEncoder,
         )
     from langchain_core.documents import Document  # noqa: PLC0415 - as these
+    from transformers import PreTrainedModel  # noqa: PLC0415 - as these
 
     model = HuggingFaceCrossEncoder(model_name=str(folder))
     rank = CrossEncoderReranker(model=model, top_n=1)
     documents = [Document("abc"), Document("def")]
-    return RunnableLambda(lambda text: len(rank.compress_documents(documents, text))), model.client
+    # The model within, which each version of the library calls in its own way.
+    inner = next(each for each in model.client.modules() if isinstance(each, PreTrainedModel))
+    return RunnableLambda(lambda text: len(rank.compress_documents(documents, text))), inner
 
 
 def _encoder(folder: Path) -> Any:
