@@ -192,14 +192,14 @@ def reranker(folder: Path) -> tuple[Any, Any]:
             HuggingFaceCrossEncoder,
         )
     from langchain_core.documents import Document  # noqa: PLC0415 - as these
-    from transformers import PreTrainedModel  # noqa: PLC0415 - as these
+    from torch.nn import Sequential  # noqa: PLC0415 - as these
 
     model = HuggingFaceCrossEncoder(model_name=str(folder))
     rank = CrossEncoderReranker(model=model, top_n=1)
     documents = [Document("abc"), Document("def")]
-    # The model within, which each version of the library calls in its own way.
-    inner = next(each for each in model.client.modules() if isinstance(each, PreTrainedModel))
-    return RunnableLambda(lambda text: len(rank.compress_documents(documents, text))), inner
+    # Up to sentence-transformers 5 it calls the model that it holds, and not itself.
+    network = model.client if isinstance(model.client, Sequential) else model.client.model
+    return RunnableLambda(lambda text: len(rank.compress_documents(documents, text))), network
 
 
 def _encoder(folder: Path) -> Any:
