@@ -1,6 +1,7 @@
 """The real model under its own pipeline, bare and run for jobs."""
 
 import asyncio
+import copy
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -14,8 +15,9 @@ from harness.pipe import hook_engine, job_of
 from locktender.adopt.call import Call
 from locktender.adopt.generation_settings import KnownSettings
 from locktender.adopt.job import Job
-from locktender.adopt.text_batch import why_no_batch
+from locktender.adopt.text_batch import may_share, why_no_batch
 from locktender.adopt.text_pipeline import Completion, TextSettings, TextTask
+from locktender.adopt.weight_view import WeightView, why_no_view
 
 PROMPT = "The lock keeper opened the gate and"
 SHORT = {"do_sample": False, "max_new_tokens": 5}
@@ -442,3 +444,20 @@ def test_settings_that_are_known_are_forgotten_when_the_user_changes_one(pipe: A
         assert known.of(pipe, {"max_new_tokens": 5}).get("top_k") == 7
     assert known.of(pipe, {"max_new_tokens": 5}).get("top_k") == before.get("top_k")
     assert known.of(pipe, {"eos_token_id": [1]}).get("eos_token_id") == [1]
+
+
+@pytest.mark.parametrize("name", ["_preprocess_params", "_forward_params", "_postprocess_params"])
+def test_a_pipeline_that_keeps_its_settings_elsewhere_is_run_as_it_is(name: str, pipe: Any) -> None:
+    other = copy.copy(pipe)
+    delattr(other, name)
+    assert "not known" in str(why_no_batch(other))
+    assert not may_share(other, SHORT)
+    assert job_of(other, _task(PROMPT, SHORT)).key is None
+
+
+def test_a_module_that_keeps_its_weights_elsewhere_has_no_view(pipe: Any) -> None:
+    network = import_module("torch").nn.Linear(2, 2)
+    del vars(network)["_buffers"]
+    assert "keeps its weights" in str(why_no_view(network))
+    assert WeightView(network).model is None
+    assert why_no_view(pipe.model) is None

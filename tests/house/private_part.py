@@ -171,6 +171,18 @@ PARTS: tuple[Part, ...] = (
         "adopt.own_async adopt.pipeline_model app.chat_model",
         _OVERRIDDEN,
     ),
+    Part(
+        "langchain_core.language_models.BaseChatModel.generate.__code__",  # by its file
+        "adopt.met",
+        "A model that is only met within a run is not guarded at that call.",
+        called="_getframe",
+    ),
+    Part(
+        "langchain_core.language_models.BaseLLM.generate.__code__",  # by its file
+        "adopt.met",
+        "A model that is only met within a run is not guarded at that call.",
+        called="_getframe",
+    ),
     Part("langchain_core.language_models.base.BaseLanguageModel", "adopt.hazards", _UNFOUND),
     Part(
         "langchain_core.language_models.chat_models",
@@ -186,6 +198,30 @@ PARTS: tuple[Part, ...] = (
         "langchain_core.language_models.llms.LLM._call",
         "adopt.own_async",
         "A thread in disguise is told by `_generate` alone.",
+    ),
+    Part(
+        "langchain_core.language_models.chat_models.BaseChatModel",
+        "adopt.hazard_chain adopt.own_async",
+        _UNFOUND,
+        called="langchain_core.language_models",
+    ),
+    Part(
+        "langchain_core.language_models.chat_models.SimpleChatModel",
+        "adopt.own_async",
+        _UNFOUND,
+        called="langchain_core.language_models",
+    ),
+    Part(
+        "langchain_core.language_models.llms.BaseLLM",
+        "adopt.hazard_chain adopt.own_async",
+        _UNFOUND,
+        called="langchain_core.language_models",
+    ),
+    Part(
+        "langchain_core.language_models.llms.LLM",
+        "adopt.own_async",
+        _UNFOUND,
+        called="langchain_core.language_models",
     ),
     Part("langchain_core.messages.base.BaseMessage", "adopt.contents", _LIKE_ANY),
     Part(
@@ -209,6 +245,12 @@ PARTS: tuple[Part, ...] = (
         "langchain_core.runnables.configurable.RunnableConfigurableAlternatives",
         "adopt.openings",
         "Its factories are no open places; what they make is met in the run.",
+    ),
+    Part(
+        "langchain_core.tracers.context._configure_hooks",  # only `.get()` is called
+        "adopt.met",
+        "A model that is only met within a run is not guarded at that call.",
+        called="_getframe",
     ),
     Part(
         "langchain_core.tracers._streaming._StreamingCallbackHandler",
@@ -291,18 +333,18 @@ PARTS: tuple[Part, ...] = (
     Part("transformers.Qwen2Config.use_sliding_window", _BATCH, _NO_BOUND),
     Part(
         "transformers.Pipeline._forward_params",
-        "adopt.generation_settings adopt.text_batch adopt.text_pipeline",
+        "adopt.generation_settings adopt.text_batch",
         _MADE_WITH,
     ),
     Part("transformers.Pipeline._pipeline_calls_generate", "adopt.text_pipeline", _NO_SIGN),
     Part(
         "transformers.Pipeline._postprocess_params",
-        "adopt.text_batch adopt.text_pipeline",
+        "adopt.text_batch",
         _MADE_WITH,
     ),
     Part(
         "transformers.Pipeline._preprocess_params",
-        "adopt.text_batch adopt.text_pipeline",
+        "adopt.text_batch",
         _MADE_WITH,
     ),
     Part("transformers.Pipeline._sanitize_parameters", "adopt.text_pipeline", _MADE_WITH),
@@ -359,6 +401,11 @@ PARTS: tuple[Part, ...] = (
         _NO_SIGN,
     ),
     Part("transformers.PreTrainedModel._hf_peft_config_loaded", "adopt.text_batch", _NO_SIGN),
+    Part(
+        "transformers.PreTrainedModel.generation_config",
+        "adopt.generation_settings",
+        "The settings are the pipeline's alone.",
+    ),
     Part("transformers.PreTrainedModel._is_stateful", "adopt.text_batch", _NO_SIGN),
     Part(
         "transformers.PreTrainedModel.config",
@@ -438,7 +485,6 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "adopt.contents: _abc_",
         "adopt.contents: except AttributeError",
         "adopt.openings: hasattr(builtins, first)",
-        "adopt.packages: _cython_",
         "adopt.factory_crew: name",
         "adopt.factory_stepper: close",
         "adopt.hazards: except AttributeError",
@@ -446,6 +492,12 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "app.routes: args",
         "deploy.server: TCP_USER_TIMEOUT",
         "deploy.worker: _exit",
+    ),
+    "private, and gone from the libraries that are installed for the tests": (
+        "adopt.encoding: _batch_encode_plus",  # of transformers 4
+    ),
+    "Cython's: how it names its own classes, with its version behind": (
+        "adopt.packages: _cython_",  # without it they are searched as any object
     ),
     "a value of JSON, that may be anything": ("wire.openai_answer: except AttributeError",),
     "documented by its library, and not there in each version or class": (
@@ -457,7 +509,6 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "adopt.pipeline_chat: getattr(chat, name, None)",  # fields of ChatHuggingFace
         "adopt.relay: getattr(run_manager, item.name)",  # LangChain's callbacks
         "adopt.relay: getattr(run_manager, note.name)",
-        "adopt.encoding: _batch_encode_plus",  # tokenizers that are written in Python
         "adopt.encoding: getattr(plain, name, None)",
         "adopt.generation_settings: getattr(pipeline, name, {})",  # the three rows of a pipeline's
         "adopt.generation_settings: getattr(config, name, None)",  # settings of a GenerationConfig
@@ -468,6 +519,7 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "adopt.hazard_raw: torch.nn.Module",
         "adopt.hazard_raw: transformers.pipeline",
         "adopt.own_copy: getattr(rust, name, None)",  # parts of a tokenizers.Tokenizer
+        "adopt.text_batch: getattr(pipeline, name, None)",  # the rows of what it was made with
         "adopt.text_batch: forward",
         "adopt.weight_view: getattr(torch, name, {})",  # the two rows of torch's global hooks
         "adopt.text_pipeline: name",  # of an enumeration's value

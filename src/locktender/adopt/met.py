@@ -22,7 +22,8 @@ __all__ = ["Meet", "listen"]
 
 Meet: TypeAlias = Callable[[BaseLanguageModel[Any]], None]
 
-_FILES = frozenset(kind.generate.__code__.co_filename for kind in (BaseChatModel, BaseLLM))
+_CODES = (getattr(kind.generate, "__code__", None) for kind in (BaseChatModel, BaseLLM))
+_FILES = frozenset(code.co_filename for code in _CODES if code is not None)
 _MAX_STEPS = 8  # from LangChain's question to the model's method
 _meet: ContextVar[Meet | None] = ContextVar("meet", default=None)
 
@@ -39,8 +40,9 @@ class _Question:
     def get(self) -> None:
         """Have the model met whose method asks; there is never a callback."""
         meet = _meet.get()
-        if meet is not None:
-            model = _asking(sys._getframe(1))  # noqa: SLF001 - the only name of the caller's frame
+        frame_at = getattr(sys, "_getframe", None)  # not every Python has it
+        if meet is not None and frame_at is not None:
+            model = _asking(frame_at(1))
             if model is not None:
                 meet(model)
 

@@ -23,11 +23,13 @@ __all__ = [
     "is_plain_search",
     "is_pretrained",
     "is_text_generation",
+    "made_with",
     "may_share",
     "why_no_batch",
     "why_no_engine",
 ]
 
+_PARAMETERS = ("_preprocess_params", "_forward_params", "_postprocess_params")
 # Settings that each answer may have its own of.
 _ROW_BY_ROW = frozenset(
     {
@@ -108,6 +110,15 @@ def is_text_generation(pipeline: Any) -> bool:
     return False
 
 
+def made_with(pipeline: Any) -> tuple[Mapping[str, Any], ...] | None:
+    """Return what a pipeline was made with for before, during and after its `generate`.
+
+    None where this version of transformers keeps it elsewhere.
+    """
+    parts = tuple(getattr(pipeline, name, None) for name in _PARAMETERS)
+    return None if None in parts else parts  # type: ignore[return-value]  # as was just seen
+
+
 def is_plain_search(settings: GenerationSettings) -> bool:
     """Whether `generate` settles the tokens of a row one after the other."""
     return all(_is_off(name, settings.get(name)) for name in _SEARCHES)
@@ -134,7 +145,8 @@ def may_share(
         return False
     if not all(isinstance(value, bool | int | float | str) for value in parameters.values()):
         return False
-    settings = known.of(pipeline, {**pipeline._forward_params, **parameters})  # noqa: SLF001 - it has no public name
+    _, forward, _ = made_with(pipeline) or ({}, {}, {})
+    settings = known.of(pipeline, {**forward, **parameters})
     limit = settings.get("max_new_tokens")
     # Without a limit of new tokens there is one of all tokens, which the prompt decides about.
     return isinstance(limit, int) and limit > 0
@@ -212,21 +224,15 @@ def _is_theirs(forward: Any) -> bool:
 
 
 def _why_not_settings(pipeline: Any, known: KnownSettings) -> str | None:
-    given: set[str] = set()
-    for parameters in (
-        pipeline._preprocess_params,  # noqa: SLF001 - what the pipeline was made with: no public name
-        pipeline._forward_params,  # noqa: SLF001 - as above
-        pipeline._postprocess_params,  # noqa: SLF001 - as above
-    ):
-        given |= parameters.keys()
-    settings = known.of(pipeline, {})
-    if not settings.is_known:
+    parts, settings = made_with(pipeline), known.of(pipeline, {})
+    if parts is None or not settings.is_known:
         return "This version of transformers keeps its settings where they are not known."
     config = {
         name
         for name, value in settings.items()
         if not (name in _ROW_BY_ROW | _IDLE or _is_off(name, value))
     }
+    given = {name for parameters in parts for name in parameters}
     odd = sorted((given - _FREE_PARAMETERS) | config)
     if not odd:
         return None

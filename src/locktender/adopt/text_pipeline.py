@@ -20,7 +20,7 @@ from typing import Any
 from locktender.adopt.encoding import encoding
 from locktender.adopt.generation_settings import KnownSettings
 from locktender.adopt.job import Job
-from locktender.adopt.text_batch import is_plain_search, is_text_generation
+from locktender.adopt.text_batch import is_plain_search, is_text_generation, made_with
 from locktender.adopt.text_row import Row, RowText, Watch
 from locktender.model.stop import StopStrings
 
@@ -74,7 +74,7 @@ def run_text(pipeline: Any, jobs: Sequence[Job[Completion]]) -> None:
     (job,) = jobs
     with failing(job):
         settings = job.payload.settings
-        if is_text_generation(pipeline):
+        if is_text_generation(pipeline) and made_with(pipeline) is not None:
             generation = Generation(pipeline, settings)
             prompt = generation.encode(job)
             if prompt is not None:
@@ -137,11 +137,7 @@ class Generation:
         for name in ("batch_size", "num_workers"):  # for lists of prompts, which no job is
             parameters.pop(name, None)
         parts = pipeline._sanitize_parameters(**parameters)  # noqa: SLF001 - subclasses define it
-        own = (
-            pipeline._preprocess_params,  # noqa: SLF001 - what the pipeline was made with
-            pipeline._forward_params,  # noqa: SLF001 - as above
-            pipeline._postprocess_params,  # noqa: SLF001 - as above
-        )
+        own = made_with(pipeline) or ({}, {}, {})
         self._before, self._during, self._after = (
             {**made_with, **called_with} for made_with, called_with in zip(own, parts, strict=True)
         )

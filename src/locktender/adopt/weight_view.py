@@ -29,6 +29,8 @@ _HOOKS = (
     "_backward_hooks",
     "_backward_pre_hooks",
 )
+# And those that hold what it is made of.
+_HOLDERS = ("_parameters", "_buffers", "_modules")
 _HOOK_FLAGS = (
     "_forward_hooks_with_kwargs",
     "_forward_hooks_always_called",
@@ -50,6 +52,8 @@ def why_no_view(model: Any) -> str | None:
     for module in modules_of(model):
         place = module.__dict__
         name = plain_class(module).__name__
+        if not place.keys() >= set(_HOLDERS):
+            return f"The model's {name} keeps its weights where this torch does not say."
         if any(_is_users(hook) for hooks in _HOOKS for hook in place.get(hooks, {}).values()):
             return f"There are hooks on the model's {name}, and they see one call at a time."
         if place.get("_compiled_call_impl") is not None or name == "OptimizedModule":
@@ -68,9 +72,9 @@ class WeightView:
     def __init__(self, model: Any) -> None:
         places = [vars(module) for module in modules_of(model)]
         self._places = places
-        self._parameters = [place["_parameters"] for place in places]
-        self._buffers = [place["_buffers"] for place in places]
-        self._children = [place["_modules"] for place in places]
+        self._parameters, self._buffers, self._children = (
+            [place.get(name, {}) for place in places] for name in _HOLDERS
+        )
         self._hooks = [place[name] for place in places for name in _HOOKS if name in place]
         self._configs = [(vars(config), _values(vars(config))) for config in _configs_of(model)]
         self.accept()
