@@ -4,7 +4,10 @@ The model is small and random: what is shown is whose numbers a call gets, not w
 `checks/test_direct_use.py` does the same on the real model.
 """
 
+import itertools
 import threading
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,8 @@ from harness.direct_use import DirectUses, Traffic, use_beside_callers
 from harness.pipe import MakePipe, make_tiny_pipe, one_torch_thread
 from locktender import guard
 from locktender.adopt.guard import guard_all
-from locktender.adopt.swap import OWNER, plain_class
+from locktender.adopt.heavy import owner_of
+from locktender.adopt.swap import OWNER, is_swapped, plain_class
 
 __all__ = ["make_tiny_pipe", "one_torch_thread"]
 
@@ -232,3 +236,91 @@ def test_a_guarded_model_is_compiled_whole(pipe: Any) -> None:
         guard(Traffic(pipe, n_callers=1).llm)
         compiled: Any = torch.compile(pipe.model, fullgraph=True, backend="eager")
         assert torch.equal(compiled(ids).logits, alone)
+
+
+def test_a_model_that_is_put_into_a_guarded_pipeline_is_guarded_at_its_first_call(
+    pipe: Any, make_tiny_pipe: MakePipe
+) -> None:
+    other = make_tiny_pipe(max_new_tokens=12)
+    traffic = Traffic(pipe, n_callers=1)
+    guard(traffic.llm)
+    pipe.model = other.model
+    assert traffic.llm.invoke("One").startswith("One")
+    assert is_swapped(other.model)
+
+
+def test_a_context_that_was_copied_within_a_direct_call_has_no_turn_after_it(pipe: Any) -> None:
+    import contextvars  # noqa: PLC0415 - for this test
+
+    import torch  # noqa: PLC0415 - it takes seconds
+
+    guard(Traffic(pipe, n_callers=1).llm)
+    owner, copied = owner_of(pipe.model), list[contextvars.Context]()
+    hook = pipe.model.register_forward_hook(lambda *_: copied.append(contextvars.copy_context()))
+    with torch.no_grad():
+        pipe.model(torch.tensor([[5, 6]]))
+    hook.remove()
+    assert copied[0].run(owner.turn) is None
+
+
+def test_a_pipeline_is_as_lazy_as_without_the_guard(pipe: Any) -> None:
+    guard(Traffic(pipe, n_callers=1).llm)
+    taken: list[int] = []
+
+    def texts() -> Iterator[str]:
+        for n in itertools.count():
+            taken.append(n)
+            yield "One"
+
+    answers = iter(pipe(texts(), max_new_tokens=2))
+    assert len([next(answers) for _ in range(3)]) == 3
+    assert len(taken) <= 4
+    assert pipe("One", max_new_tokens=2)  # nobody has kept the model
+
+
+def test_direct_calls_of_a_script_are_not_sent_away_for_being_many(pipe: Any) -> None:
+    import torch  # noqa: PLC0415 - it takes seconds
+
+    guard(Traffic(pipe, n_callers=1).llm, max_waiting=1)
+    ids, together = torch.tensor([[5, 6]]), threading.Barrier(40)
+
+    def generate(_: int) -> int:
+        together.wait(60)
+        return int(pipe.model.generate(ids, max_new_tokens=2, do_sample=False).shape[-1])
+
+    with ThreadPoolExecutor(40) as pool:
+        assert list(pool.map(generate, range(40))) == [4] * 40
+
+
+def test_two_networks_over_one_model_do_not_run_it_at_once(pipe: Any) -> None:
+    import torch  # noqa: PLC0415 - it takes seconds
+
+    class Head(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = pipe.model
+
+        def forward(self, ids: Any) -> Any:
+            return self.body(ids).logits.sum()
+
+    inside, most, together = Counter[str](), [0], threading.Barrier(2)
+
+    def enter(*_: Any) -> None:
+        inside["body"] += 1
+        most[0] = max(most[0], inside["body"])
+
+    def leave(*_: Any) -> None:
+        inside["body"] -= 1
+
+    heads = [guard(Head()), guard(Head())]
+    pipe.model.register_forward_pre_hook(enter)
+    pipe.model.register_forward_hook(leave, always_call=True)
+
+    def run(head: Any) -> None:
+        together.wait(60)
+        for _ in range(100):
+            head(torch.tensor([[5, 6]]))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run, heads))
+    assert most == [1]

@@ -441,7 +441,6 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "adopt.openings: _read",
         "adopt.openings: _seen",
         "adopt.openings: _size",
-        "adopt.weight_view: hasattr(value, _ATTENTION)",  # its row is that of the name
         "adopt.language_model: _plain_generate",
         "adopt.relay: getattr(self._run_manager, name)",
         "adopt.swap: getattr(type(model), PLAIN, type(model))",

@@ -70,21 +70,24 @@ class KnownSettings:
     """
 
     def __init__(self) -> None:
-        self._made_of: object = None
-        self._known: dict[tuple[tuple[str, Any], ...], GenerationSettings] = {}
+        # In one piece, since several threads may ask.
+        self._state: tuple[object, dict[tuple[tuple[str, Any], ...], GenerationSettings]]
+        self._state = None, {}
 
     def of(self, pipeline: Any, given: Mapping[str, Any]) -> GenerationSettings:
         """Return what `generation_settings` does."""
         made_of = _made_of(pipeline)
-        if made_of != self._made_of or len(self._known) > _MAX_KNOWN:
-            self._made_of, self._known = made_of, {}
+        before, known = self._state
+        if made_of != before or len(known) > _MAX_KNOWN:
+            known = {}
+            self._state = made_of, known
         try:
             key = tuple(sorted(given.items()))
-            found = self._known.get(key)
+            found = known.get(key)
         except TypeError:  # values that are no plain ones
             return generation_settings(pipeline, given)
         if found is None:
-            found = self._known[key] = generation_settings(pipeline, given)
+            found = known[key] = generation_settings(pipeline, given)
         return found
 
 

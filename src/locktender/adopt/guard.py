@@ -29,7 +29,7 @@ from locktender.adopt.heavy import inner_of, is_heavy, owner_of, pipeline_of, se
 from locktender.adopt.methods import methods_for, runs_as_known
 from locktender.adopt.owner import GuardSettings
 from locktender.adopt.remark import cut_remark, remarks
-from locktender.adopt.swap import plain_class, swap
+from locktender.adopt.swap import is_swapped, plain_class, swap
 from locktender.adopt.text_batch import is_pretrained, why_no_batch, why_no_engine
 from locktender.adopt.text_together import MAX_TOGETHER
 from locktender.adopt.watch import Watch
@@ -43,8 +43,6 @@ _Guarded = TypeVar("_Guarded")
 
 _LEFT = "%s (%s) is not guarded, as its class cannot be put behind a gate: %s"
 _GUARDED = "%s (%s) is guarded: %d call at a time; `guard={'%s': 'off'}` leaves it alone"
-
-
 _TAKEN = (
     "%s: a method of it was taken before (%s), whose own work does not wait for a turn, but only "
     "the calls that it makes; call the object, or take the method after add_routes"
@@ -137,7 +135,7 @@ def _guard_found(
             settings = settings_of(found.model)
             if settings is None:
                 _log.warning("%s (%s) is not guarded: you said so", name, found.path)
-            elif _is_guarded(found.model):
+            elif is_swapped(found.model):
                 _check_bounds(found.model, settings)
             elif not can_guard(found.model, hazard):
                 _log.warning(_LEFT, name, found.path, hazard.breaks)
@@ -222,10 +220,6 @@ def _swap(model: object, *, is_for_one: bool = False) -> None:
 def _bounds_of(model: object, bounds: GuardSettings) -> GuardSettings:
     """Return the bounds for one of the models of a chain: what runs inside another takes turns."""
     return replace(bounds, max_running=1) if is_raw_class(type(model)) else bounds
-
-
-def _is_guarded(model: object) -> bool:
-    return plain_class(model) is not type(model)
 
 
 def _check_bounds(model: object, settings: GuardSettings) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from locktender.adopt.encoding import take_turns
 from locktender.adopt.heavy import inner_of, owner_of
-from locktender.adopt.swap import plain_class, swap
+from locktender.adopt.lineage import short_name
+from locktender.adopt.swap import is_swapped, plain_class, swap
 
 __all__ = ["calls_of", "guarded_calls", "take_over"]
 
@@ -45,9 +46,8 @@ _CALLS: Mapping[str, Sequence[str]] = {
 def calls_of(heavy: object) -> Sequence[str]:
     """Return the names of the methods of `heavy` that run its weights."""
     for kind in type(heavy).__mro__:
-        name = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
-        if name in _CALLS:
-            return _CALLS[name]
+        if short_name(kind) in _CALLS:
+            return _CALLS[short_name(kind)]
     return ()
 
 
@@ -76,7 +76,7 @@ def _guarded(plain: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(self: object, *arguments: Any, **options: Any) -> Any:
         if is_compiling():  # Whoever compiles a model gets the model, and no turn in it.
             return plain(self, *arguments, **options)
-        if _is_guarded(inner_of(self)):
+        if is_swapped(inner_of(self)):
             return plain(self, *arguments, **options)
         with owner_of(self).lent():
             result = plain(self, *arguments, **options)
@@ -89,7 +89,3 @@ def _compiling() -> Callable[[], bool]:
     """Return what torch's compiler knows, and evaluates while it compiles."""
     compiler = sys.modules.get("torch.compiler")
     return (lambda: False) if compiler is None else compiler.is_compiling
-
-
-def _is_guarded(model: object) -> bool:
-    return plain_class(model) is not type(model)

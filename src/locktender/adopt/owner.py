@@ -225,6 +225,7 @@ class Owner:
         stack.callback(calling.release)
         job: Job[Any] = Job(_no_work, is_interlude=True)
         job.is_running = True
+        stack.callback(setattr, job, "is_running", False)  # for contexts that are copied meanwhile
         return job
 
     def _borrowed(self, stack: ExitStack) -> Job[Any]:

@@ -13,12 +13,14 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, GenerationChunk, LLMResult
 
-from locktender.adopt.heavy import owner_of, pipeline_of
+from locktender.adopt.handle import take_over
+from locktender.adopt.heavy import inner_of, owner_of, pipeline_of
 from locktender.adopt.job import Job
 from locktender.adopt.language_model import LeftCalls, OneRequestBatches
 from locktender.adopt.owner import Owner
 from locktender.adopt.pipeline_chat import ChunkMaker, chat_call, chat_result
 from locktender.adopt.pipeline_llm import last_chunk, stream_head, text_generation, text_task
+from locktender.adopt.swap import is_swapped
 from locktender.adopt.text_pipeline import Completion, TextTask
 from locktender.adopt.text_together import make_job
 from locktender.app.own_request import own_request, within
@@ -145,8 +147,11 @@ class GuardedPipelineChat(OneRequestBatches, LeftCalls):
 
 
 def _job(model: object, task: TextTask) -> Job[Completion]:
-    owner = owner_of(model)
-    return make_job(pipeline_of(model), task, copies=owner.copies, kv_bytes=owner.settings.kv_bytes)
+    owner, pipeline = owner_of(model), pipeline_of(model)
+    for part in (pipeline, inner_of(pipeline)):
+        if not is_swapped(part):  # it was put in after the guard had looked
+            take_over(part)
+    return make_job(pipeline, task, copies=owner.copies, kv_bytes=owner.settings.kv_bytes)
 
 
 def _one_request(prompts: Sequence[Any]) -> AbstractContextManager[Any]:

@@ -14,7 +14,7 @@ from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["OWNER", "PLAIN", "plain_class", "swap"]
+__all__ = ["OWNER", "PLAIN", "is_swapped", "plain_class", "swap"]
 
 _PROTOCOL = 4  # of pickle, as `copy` uses it
 PLAIN = "__locktender_plain__"
@@ -27,13 +27,18 @@ def plain_class(model: object) -> Any:
     return getattr(type(model), PLAIN, type(model))
 
 
+def is_swapped(model: object) -> bool:
+    """Whether the class of `model` has been changed."""
+    return plain_class(model) is not type(model)
+
+
 def swap(model: object, methods: type, *, is_for_one: bool = False) -> None:
     """Have `methods` stand before those of the plain class of `model`; twice changes nothing.
 
     They call the plain ones by way of `plain_class`.
     """
     with _lock:
-        if plain_class(model) is type(model):
+        if not is_swapped(model):
             plain: Any = type(model)
             make = _subclass.__wrapped__ if is_for_one else _subclass
             object.__setattr__(model, "__class__", make(plain, methods))

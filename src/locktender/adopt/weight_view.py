@@ -160,7 +160,7 @@ def _own(value: Any, made: dict[int, Any], configs: dict[int, Any]) -> Any:
         return made[id(value)]
     if type(value) is MethodType and id(value.__self__) in made:
         return MethodType(value.__func__, made[id(value.__self__)])
-    return copy.deepcopy(value, configs) if hasattr(value, _ATTENTION) else value
+    return copy.deepcopy(value, configs) if _is_config(value) else value
 
 
 def _configs_of(model: Any) -> list[Any]:
@@ -168,9 +168,14 @@ def _configs_of(model: Any) -> list[Any]:
         id(value): value
         for module in modules_of(model)
         for value in vars(module).values()
-        if hasattr(value, _ATTENTION)
+        if _is_config(value)
     }
     return list(found.values())
+
+
+def _is_config(value: Any) -> bool:
+    # Not asked for as an attribute: the user's objects may answer that by code of theirs.
+    return _ATTENTION in getattr(value, "__dict__", ())
 
 
 def _values(place: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from locktender.adopt.doctor import Diagnosis, examine
 from locktender.adopt.heavy import pipeline_of
-from locktender.adopt.swap import plain_class
+from locktender.adopt.swap import is_swapped
 from locktender.adopt.text_batch import why_no_batch
 from locktender.app.routes import HASH_PARAMETER, endpoint_of, is_description, routes_of
 from locktender.deploy.target import load_app
@@ -41,11 +41,7 @@ def examine_app(app: Any) -> Diagnosis:
 
 def _examine(roots: Iterable[tuple[str, object]]) -> Diagnosis:
     # `add_routes` has guarded what it will, by the time that an app is there to be examined.
-    return examine(roots, why_no_batch=_why_no_batch, is_guarded=_is_guarded)
-
-
-def _is_guarded(model: object) -> bool:
-    return plain_class(model) is not type(model)
+    return examine(roots, why_no_batch=_why_no_batch, is_guarded=is_swapped)
 
 
 def _why_no_batch(model: object) -> str | None:
