@@ -4,7 +4,6 @@ The model is small and random: what is shown is whose numbers a call gets, not w
 `checks/test_direct_use.py` does the same on the real model.
 """
 
-import itertools
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -264,17 +263,21 @@ def test_a_context_that_was_copied_within_a_direct_call_has_no_turn_after_it(pip
 
 
 def test_a_pipeline_is_as_lazy_as_without_the_guard(pipe: Any) -> None:
+    def n_taken() -> int:
+        taken: list[int] = []
+
+        def texts() -> Iterator[str]:
+            for n in range(50):
+                taken.append(n)
+                yield "One"
+
+        answers = iter(pipe(texts(), max_new_tokens=2))
+        assert len([next(answers) for _ in range(3)]) == 3
+        return len(taken)
+
+    alone = n_taken()  # all of them in some versions of transformers, three in others
     guard(Traffic(pipe, n_callers=1).llm)
-    taken: list[int] = []
-
-    def texts() -> Iterator[str]:
-        for n in itertools.count():
-            taken.append(n)
-            yield "One"
-
-    answers = iter(pipe(texts(), max_new_tokens=2))
-    assert len([next(answers) for _ in range(3)]) == 3
-    assert len(taken) <= 4
+    assert n_taken() == alone
     assert pipe("One", max_new_tokens=2)  # nobody has kept the model
 
 
