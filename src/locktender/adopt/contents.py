@@ -224,7 +224,7 @@ def fields_of(value: object) -> dict[str, Any]:
     for kind in lineage(type(value)):
         entry = kind.__dict__.get("__dict__")
         if type(entry) in (GetSetDescriptorType, MemberDescriptorType):
-            held = entry.__get__(value)  # which may grow meanwhile, in another thread
+            held = cast("Any", entry).__get__(value)  # may grow meanwhile, in another thread
             return held if issubclass(type(held), dict) else {}
         if entry is not None:  # a property: the class's own code
             break
