@@ -131,31 +131,33 @@ async def test_the_engine_ends_with_its_service(start_service: Starter, is_stopp
     assert not still_running([engine], within_s=2)
 
 
-async def test_poison_is_refused_and_the_innocents_beside_it_are_answered(
+async def test_a_poison_among_15_is_found_in_six_deaths_and_the_innocents_are_answered(
     start_service: Starter,
 ) -> None:
-    table = {"engine": "poison:PoisonStepper", "max_running": 16, "max_failures": 20}
+    # It kills after some steps, when all 16 are in the engine.
+    options = {"step_s": 0.02, "linger": 8}
+    table = {"engine": "poison:PoisonStepper", "max_running": 16, "options": options}
     service = start_service({**table, **QUICK_RESTART})
     await service.until(lambda status: status["ready"])
-    contents = [f"innocent {n} asks" for n in range(15)]
-    contents.insert(7, "POISON")
+    contents = [f"repeat 12: {n} asks" for n in range(15)]
+    contents.insert(7, "repeat 12: POISON asks")
     # Not streamed: a stream that had sent a token when the poison came could not be begun again.
     replies = await service.ask_many(contents)
     poisoned = replies.pop(7)
-    again = await service.ask("POISON")
+    again = await service.ask("repeat 12: POISON asks")
 
-    assert [reply.text for reply in replies] == [f"innocent {n} asks" for n in range(15)]
+    assert [reply.text for reply in replies] == [" ".join([f"{n} asks"] * 6) for n in range(15)]
     assert poisoned.error["code"] == again.error["code"] == "poisoned_request"
     assert again.status == 500
     assert await service.outcomes(17) == {"completed": 15, "failed": 2}
     # All 16, again as one group, and halves: 8, 4, 2, 1.
-    assert len(service.events("ReplicaLeft")) == 6
+    assert len(service.events("ReplicaLeft")) <= 6
 
 
 async def test_copies_of_the_poison_that_wait_do_not_kill_one_engine_each(
     start_service: Starter,
 ) -> None:
-    table = {"engine": "poison:PoisonStepper", "max_running": 4, "max_failures": 4}
+    table = {"engine": "poison:PoisonStepper", "max_running": 4}
     service = start_service({**table, **QUICK_RESTART})
     await service.until(lambda status: status["ready"])
     poison = await service.ask_many(["POISON"] * 30)

@@ -82,6 +82,7 @@ class Line:
         run = visit.turn.result() if is_given else None
         if run is not None:
             await run.aclose()
+            self.prove(visit.ticket)
 
     def _pool_changed(self) -> None:
         refusal = self._pool.refusal()

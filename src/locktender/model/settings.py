@@ -51,7 +51,7 @@ class SupervisionSettings:
     start_timeout_s: float = 300.0  # loading a large model from a cold disk takes minutes
     # Silence that means a hang.  One step of an engine takes up to 1.4 s on two slow cores.
     hang_s: float = 15.0
-    max_failures: int = 8  # deaths and failed starts in a row, after which requests are refused
+    max_failures: int = 8  # failed starts in a row, after which requests are refused
     backoff_s: float = 0.1  # before the second try in a row; doubled for each one after it
     # So long after the cause of failures has gone, and the time of a start, it serves again.
     max_backoff_s: float = 15.0

@@ -3,9 +3,10 @@
 A replica has left when its process is gone, or when it gives no sign of progress for `hang_s`: an
 engine that hangs answers no probe, but its step counter stands still.  It is started again without
 an end, after pauses with a ceiling, because what is missing (descriptors, memory, a file system)
-may come back.  Requests wait meanwhile; after `max_failures` in a row they are refused, until an
-engine is ready.  Only a configuration with which no engine has ever started, and none ever can, is
-given up.  Which request runs where is `dispatcher`'s; it sees this module as a `Pool`.
+may come back.  Requests wait meanwhile; after `max_failures` starts in a row that failed they are
+refused, until an engine is ready.  Only a configuration with which no engine has ever started, and
+none ever can, is given up.  Which request runs where is `dispatcher`'s; it sees this module as a
+`Pool`.
 """
 
 import asyncio
@@ -70,7 +71,9 @@ class Supervisor:
         self.trouble: str | None = None  # why the last engine left; None once one is ready
         self.config_error: ConfigError | None = None  # that keeps the engine from ever starting
         self._has_started = False
-        self._n_failures: Counter[str] = Counter()  # in a row, by the replica's name
+        # In a row, by the replica's name: deaths and failed starts; and of these, failed starts.
+        self._n_failures: Counter[str] = Counter()
+        self._n_failed_starts: Counter[str] = Counter()
         self._is_stopping = False
 
     def __repr__(self) -> str:
@@ -90,9 +93,10 @@ class Supervisor:
 
     @property
     def is_down(self) -> bool:
-        """Whether no engine runs, and each has failed so often that nobody is to wait for it."""
-        failing = (self._n_failures[name] >= self._settings.max_failures for name in self._names)
-        return not self._ready and (self.has_given_up or all(failing))
+        """Whether no engine runs, and so many starts have failed that nobody is to wait for one."""
+        n_least = min(self._n_failed_starts[name] for name in self._names)
+        is_hopeless = self.has_given_up or n_least >= self._settings.max_failures
+        return is_hopeless and not self._ready
 
     def refusal(self) -> CapacityError | None:
         if self._is_stopping:
@@ -165,13 +169,17 @@ class Supervisor:
         if lived_s >= self._settings.stable_s:
             self._n_failures[name] = 0
         self._n_failures[name] = max(0, self._n_failures[name] + 1)
+        self._n_failed_starts[name] = 0 if lived_s else self._n_failed_starts[name] + 1
         self.trouble = reason
         if self.is_down and not was_down:
             self._observer(EnginesDown(self._model, reason))
         return backoff_s(self._n_failures[name], self._settings)
 
     async def _live(self, name: str) -> tuple[float, str]:
-        """See one replica through its life; return how long it was ready, and why it ended."""
+        """See one replica through its life; return how long it was ready, and why it ended.
+
+        One that never was ready was so for 0 s.
+        """
         now = asyncio.get_running_loop().time
         born_at = now()
         replica: Replica | None = None
