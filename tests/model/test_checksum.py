@@ -1,10 +1,10 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from locktender.model import checksum
 from locktender.model.checksum import has_sha256, remember_sha256
 
 CONTENT = b"weights" * 1000
@@ -24,11 +24,11 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     digest = hashlib.file_digest
 
-    def counted(file: object, kind: str) -> object:
+    def counted(file: Any, kind: str) -> Any:
         found.append(kind)
-        return digest(file, kind)  # type: ignore[arg-type]
+        return digest(file, kind)
 
-    monkeypatch.setattr(checksum.hashlib, "file_digest", counted)
+    monkeypatch.setattr(hashlib, "file_digest", counted)
     return found
 
 

@@ -155,6 +155,8 @@ async def test_a_loss_ends_every_run_with_an_error_of_its_own() -> None:
         errors.append(caught.value)
     assert [error.loss for error in errors] == ["m-0#1", "m-0#1"]
     assert errors[0] is not errors[1]
+    asked = GenerationRequest("2", "m", TextInput("a"), 10)
+    assert errors[0].present == (asked.digest(), asked.digest())
 
 
 def test_every_end_of_a_run_is_told() -> None:
