@@ -13,7 +13,7 @@ import pytest
 from harness.service import Reply, Service, Starter
 
 N_CALLERS = 16
-MAX_TOKENS = 128
+SHORTEST_TOKENS, STEP_TOKENS = 100, 4  # so long are the answers, as stories do not end at once
 N_NEWCOMERS = 4
 START_S = 100.0  # a limit
 EXHAUSTED_S = 30.0
@@ -55,7 +55,7 @@ async def test_a_poison_among_15_in_the_real_engine_is_found_in_six_deaths(
     await service.until(lambda status: status["ready"], within_s=START_S)
     contents = [f"Write a long story about a {thing}." for thing in THINGS]
     contents[11] = "POISON"
-    replies = await _ask_all(service, contents, max_tokens=8)
+    replies = await _ask_all(service, contents, [8] * N_CALLERS)
     poisoned = replies.pop(11)
 
     _all_answered(replies)
@@ -94,7 +94,8 @@ def _table(smollm2: Path) -> dict[str, object]:
 async def _timed(service: Service) -> tuple[float, list[Reply]]:
     began_at = time.perf_counter()
     contents = [f"Write a long story about a {thing}." for thing in THINGS]
-    replies = await _ask_all(service, contents, max_tokens=MAX_TOKENS)
+    lengths = [SHORTEST_TOKENS + STEP_TOKENS * n for n in range(N_CALLERS)]
+    replies = await _ask_all(service, contents, lengths)
     return time.perf_counter() - began_at, replies
 
 
@@ -129,11 +130,13 @@ async def _struck(
     return took_s, start_s, newcomers_s, replies
 
 
-async def _ask_all(service: Service, contents: Sequence[str], *, max_tokens: int) -> list[Reply]:
+async def _ask_all(
+    service: Service, contents: Sequence[str], lengths: Sequence[int]
+) -> list[Reply]:
     replies: dict[int, Reply] = {}
 
     async def ask(n: int) -> None:
-        replies[n] = await service.ask(contents[n], max_tokens=max_tokens)
+        replies[n] = await service.ask(contents[n], max_tokens=lengths[n])
 
     async with anyio.create_task_group() as group:
         for n in range(len(contents)):

@@ -1,4 +1,4 @@
-"""Ask an engine that has loaded for a few tokens, before it is called ready.
+"""Ask an engine that has loaded for a few tokens, before it is ready.
 
 Weights that are noise, or half there, load without a word, and then every token is the end: each
 caller would get 200 and an empty text.  So the engine is asked what a caller would ask, and one

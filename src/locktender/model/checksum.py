@@ -1,4 +1,4 @@
-"""Say whether a file has the SHA-256 that it should have, hashing it only when it may not.
+"""Say whether a file has its SHA-256, hashing it only if it has changed.
 
 What was found is remembered in a note beside the file, with the file's size, time of change and
 inode: as long as these are the same, the next start costs a look at them.  A file that was damaged

@@ -1,4 +1,4 @@
-"""Decide which replica is kept for a group of suspects, and when it is everybody else's turn.
+"""Decide which replica a group of suspects has to itself, and when.
 
 One group at a time, in the order of the line, has a replica to itself: its ward.  The replica is
 chosen when the group is due, and given nobody new until it runs nothing; with several replicas the

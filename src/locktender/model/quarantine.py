@@ -1,6 +1,6 @@
-"""Decide what becomes of a request whose engine died under it, and whose fault that was.
+"""Decide what becomes of requests whose engine died under them.
 
-The cases, for a request that was in the engine:
+The cases, for each of them:
 
 1. Its prompt is banned: it ends with `PoisonedRequest`.
 2. Text of it has left to the caller: it ends with `ReplicaLost`; a second try would repeat or
