@@ -510,6 +510,23 @@ async def first_piece(gate: Gate, request: GenerationRequest) -> Delta:
         return await anext(deltas)
 
 
+async def test_a_prompt_that_gets_further_at_each_death_is_hit_from_outside_and_never_banned() -> (
+    None
+):
+    long = " ".join("a" * 30)
+    async with open_gate(FOUR) as gate:
+        caller = gate.call(request_for(long))
+        n_tokens = 0
+        for n_more in (1, 10, 19):  # Nine beyond the last time: one more than may be untold.
+            gate.pour(n_more)
+            n_tokens += n_more
+            await until(lambda n=n_tokens: gate.dispatcher.n_tokens == n)
+            await gate.lose()
+            await gate.is_up()
+        gate.tap.is_open = True
+        assert (await result(caller)).n_tokens == 30
+
+
 async def test_the_losses_of_those_before_it_do_not_make_a_poison_of_who_waits() -> None:
     async with open_gate(ONE) as gate:
         first = gate.call(request_for("a"))

@@ -188,6 +188,7 @@ class Dispatcher:
         self.n_tokens += delta.n_tokens
         if visit.is_proof:
             visit.proof_tokens = 0
+            self._quarantine.clear(visit.request)
             self._line.prove(visit.ticket)
         if delta.prompt_tokens is not None:
             counted = delta.prompt_tokens + visit.request.max_tokens

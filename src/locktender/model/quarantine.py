@@ -14,9 +14,10 @@ one poison among n is alone after log2(n) + 2 deaths.
 
 A ban needs evidence: a death with a crowd in the engine says next to nothing of each of them.  So
 only deaths with at most four prompts count; the third of them bans if the prompt was alone in it,
-as the last group of all the halving.  Whoever kills the engine from outside must hit one prompt
-three times, twice after it was set apart, before it looks like its fault; and the ban ends by
-itself.
+as the last group of all the halving.  A prompt that gets beyond the place at which its engine died
+is cleared as one that is answered, since a fault in it would have come there again.  So whoever
+kills the engine from outside must hit one prompt three times, twice after it was set apart, each
+time no later than before, until it looks like its fault; and the ban ends by itself.
 
 Counted is what was asked, not by which request: a poison that is sent again by its caller is known,
 and copies that die together count once.  Synchronous; `dispatcher` acts on the verdicts, and
@@ -90,7 +91,7 @@ class Quarantine:
         return group
 
     def clear(self, request: GenerationRequest) -> None:
-        """Note that `request` was answered."""
+        """Note that `request` was answered, or got beyond the place at which its engine died."""
         if self._records:
             self._records.pop(request.digest(), None)
 
