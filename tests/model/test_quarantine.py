@@ -109,7 +109,7 @@ def test_many_deaths_without_having_been_alone_ban_nobody() -> None:
     quarantine = Quarantine(BAN_S)
     for nth in range(10):
         found = lose(quarantine, f"m-0#{nth}", "a", "b")
-    assert all(isinstance(group, int) for group in found.values())
+        assert all(isinstance(group, int) for group in found.values())
 
 
 def test_a_ban_says_how_long_it_lasts_and_ends_by_itself() -> None:

@@ -54,7 +54,7 @@ class SupervisionSettings:
     max_failures: int = 8  # failed starts in a row, after which requests are refused
     backoff_s: float = 0.1  # before the second try in a row; doubled for each one after it
     # So long after the cause of failures has gone, and the time of a start, it serves again.
-    max_backoff_s: float = 15.0
+    max_backoff_s: float = 10.0
     stable_s: float = 10.0  # an engine that lived so long starts a new row
     canary: bool = True  # an engine that has loaded must answer something before it is ready
 

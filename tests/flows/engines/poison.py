@@ -8,7 +8,7 @@ from locktender.core.request import ChatInput, GenerationRequest
 from locktender.model.engine import EngineSpec, Output
 from locktender.model.engines.echo import EchoStepper
 
-__all__ = ["POISON", "PoisonStepper"]
+__all__ = ["PoisonStepper"]
 
 POISON = "POISON"
 

@@ -4,13 +4,13 @@ import os
 import signal
 from collections.abc import Sequence
 
-from poison import POISON
-
 from locktender.core.request import ChatInput, GenerationRequest
 from locktender.model.engine import EngineSpec, Output
 from locktender.model.engines.openvino import OpenVinoStepper
 
 __all__ = ["PoisonOpenVinoStepper"]
+
+POISON = "POISON"
 
 
 class PoisonOpenVinoStepper(OpenVinoStepper):
