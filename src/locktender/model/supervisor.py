@@ -146,7 +146,7 @@ class Supervisor:
         await asyncio.gather(*keepers, return_exceptions=True)
 
     async def _keep(self, name: str) -> None:
-        """Have a replica of `name` running, for ever, unless no configured engine can start."""
+        """Have a replica of `name` running, for ever, unless none can start as it is configured."""
         while True:
             lived_s, reason = await self._live(name)
             if self.has_given_up:
