@@ -110,10 +110,13 @@ def test_the_services_slice_is_handed_out(folder: Path) -> None:
 def test_every_setting_of_the_model_layer_can_be_set(folder: Path) -> None:
     kinds = (GateSettings, SupervisionSettings)
     names = sorted({name for kind in kinds for name in kind.__dataclass_fields__})
-    write(folder, "[models.m]\n" + "\n".join(f"{name} = 5" for name in names))
+    values: dict[str, int] = {**dict.fromkeys(names, 5), "canary": False}
+    written = (f"{name} = {str(value).lower()}" for name, value in values.items())
+    write(folder, "[models.m]\n" + "\n".join(written))
     settings = read_settings(None).model("m")
     for part in (settings.gate, settings.supervision):
-        assert {getattr(part, name) for name in part.__dataclass_fields__} == {5}
+        for name in part.__dataclass_fields__:
+            assert getattr(part, name) == values[name]
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ class ModelTable(BaseModel):
     max_beyond: int | None = None
     default_max_tokens: int | None = None
     max_tokens: int | None = None
+    ban_s: float | None = None
 
     replicas: int | None = None
     start_timeout_s: float | None = None
@@ -56,6 +57,7 @@ class ModelTable(BaseModel):
     backoff_s: float | None = None
     max_backoff_s: float | None = None
     stable_s: float | None = None
+    canary: bool | None = None
 
     def settings(self, name: str) -> ModelSettings:
         """Return the settings of the model `name`.  Raises: ConfigError."""

@@ -18,9 +18,11 @@ PURE_ROOMS = {"core", "wire"}
 PURE_MODULES = {
     "model.admission",
     "model.backlog",
+    "model.canary",
     "model.catalogue",
     "model.detokenizer",
     "model.frames",
+    "model.isolation",
     "model.prompt",
     "model.quarantine",
     "model.scheduler",

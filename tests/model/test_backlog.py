@@ -47,7 +47,7 @@ def test_a_ticket_that_does_not_stand_in_line_is_not_removed() -> None:
 def test_a_ticket_that_comes_back_stands_where_it_stood_and_once() -> None:
     backlog = line(1, 2, 3)
     backlog.remove(ticket(2))
-    suspect = replace(ticket(2), is_suspect=True)
+    suspect = replace(ticket(2), group=1)
     backlog.add(suspect)
     assert order(backlog) == [1, 2, 3]
     assert list(backlog.in_order())[1] is suspect

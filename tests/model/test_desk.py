@@ -146,7 +146,7 @@ def test_the_engines_count_never_charges_more_than_was_planned() -> None:
 async def test_a_loss_ends_every_run_with_an_error_of_its_own() -> None:
     bench = Bench()
     runs = [bench.take()[1] for _ in range(2)]
-    bench.desk.fail_all(ReplicaLost("The engine process ended.", "m-0#1"))
+    bench.desk.lose_all("The engine process ended.", "m-0#1")
     assert bench.room == (2, 100)
     errors = []
     for run in runs:
@@ -155,6 +155,8 @@ async def test_a_loss_ends_every_run_with_an_error_of_its_own() -> None:
         errors.append(caught.value)
     assert [error.loss for error in errors] == ["m-0#1", "m-0#1"]
     assert errors[0] is not errors[1]
+    asked = GenerationRequest("2", "m", TextInput("a"), 10)
+    assert errors[0].present == (asked.digest(), asked.digest())
 
 
 def test_every_end_of_a_run_is_told() -> None:
@@ -162,7 +164,7 @@ def test_every_end_of_a_run_is_told() -> None:
     keys = [bench.take(tokens=10)[0] for _ in range(3)]
     bench.desk.feed(keys[0], LAST)
     bench.desk.drop(keys[1])
-    bench.desk.fail_all(ReplicaLost("The engine process ended."))
+    bench.desk.lose_all("The engine process ended.", "m-0#1")
     assert bench.n_changes == 3
 
 

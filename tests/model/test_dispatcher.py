@@ -1,12 +1,14 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import anyio
 import pytest
 
 from harness.gate import MODEL, UNDAUNTED, Berth, Gate, open_gate, request_for, until
 from locktender.core.errors import (
+    ConfigError,
     ContextTooLong,
     DeadlineExceeded,
     Draining,
@@ -19,18 +21,22 @@ from locktender.core.errors import (
     WaitTooLong,
 )
 from locktender.core.events import (
+    EnginesDown,
     Event,
     Outcome,
+    ReplicaLeft,
     RequestAssigned,
     RequestEnded,
     RequestReceived,
     RequestReturned,
+    SupervisorGaveUp,
 )
 from locktender.core.request import Delta, FinishReason, GenerationRequest
 from locktender.core.scope import Scope
 from locktender.model.direct import DirectReplica
 from locktender.model.dispatcher import Dispatcher
 from locktender.model.engine import EngineSpec, Stepper
+from locktender.model.engines.echo import EchoStepper
 from locktender.model.settings import GateSettings, SupervisionSettings
 from locktender.model.supervisor import Supervisor
 
@@ -325,22 +331,75 @@ async def test_a_stream_that_has_sent_no_text_is_begun_again() -> None:
         assert (await result(caller)).text == "a"
 
 
-async def test_those_who_lost_their_engine_run_alone_at_their_old_places() -> None:
+async def test_those_who_lost_their_engine_together_run_together_and_nobody_with_them() -> None:
     async with open_gate(FOUR) as gate:
         lost = [gate.call(request_for(text)) for text in ("a", "b", "c")]
         await gate.shows(waiting=0, running=3)
+        late = gate.call(request_for("d e f"))
+        await gate.shows(waiting=0, running=4)
+        await left(late)
         await gate.lose()
         late = gate.call(request_for("d"))
-        await gate.shows(waiting=3, running=1)
-        for n_done, caller in enumerate(lost):
-            assert [load.running for load in gate.loads()] == [1]
-            assert gate.ids(RequestAssigned)[3:] == [each.get_name() for each in lost[: n_done + 1]]
-            gate.pour(1)
+        await gate.shows(waiting=1, running=3)
+        assert gate.ids(RequestAssigned)[4:] == [each.get_name() for each in lost]
+        gate.pour(3)
+        for caller in lost:
             assert (await result(caller)).finish_reason is FinishReason.STOP
-            await until(lambda: [load.running for load in gate.loads()] == [1])
         gate.pour(1)
         assert (await result(late)).text == "d"
         assert gate.is_empty
+
+
+async def test_a_group_that_is_beyond_the_place_where_its_engine_died_is_given_company() -> None:
+    long = " ".join("a" * 20)
+    async with open_gate(FOUR) as gate:
+        lost = [gate.call(request_for(long)), gate.call(request_for(long + " b"))]
+        gate.pour(2)
+        await until(lambda: gate.dispatcher.n_tokens == 2)
+        await gate.lose()
+        gate.add_callers("c")
+        await gate.shows(waiting=1, running=2)
+        gate.pour(2 * 8)  # As many as the engine may have made without having told, ...
+        await gate.shows(waiting=1, running=2)
+        gate.pour(2)  # ... and that at which it died.
+        await gate.shows(waiting=0, running=3)
+        gate.tap.is_open = True
+        assert [(await result(caller)).n_tokens for caller in lost] == [20, 21]
+
+
+async def test_a_group_that_dies_is_halved_and_between_two_of_them_others_have_a_turn() -> None:
+    async with open_gate(FOUR) as gate:
+        lost = [gate.call(request_for(text)) for text in ("a", "b", "c", "d")]
+        await gate.shows(waiting=0, running=4)
+        await gate.lose()
+        await until(lambda: len(gate.of(RequestAssigned)) == 8)
+        other = gate.call(request_for("e"))
+        await gate.lose()
+        await until(lambda: len(gate.of(RequestAssigned)) == 9)
+        await gate.shows(waiting=4, running=1)
+        gate.pour(1)
+        assert (await result(other)).text == "e"
+        await gate.shows(waiting=2, running=2)
+        assert gate.ids(RequestAssigned)[9:] == [each.get_name() for each in lost[:2]]
+        gate.pour(2)
+        await gate.shows(waiting=0, running=2)
+        gate.tap.is_open = True
+        assert [(await result(caller)).text for caller in lost] == ["a", "b", "c", "d"]
+        assert gate.is_empty
+
+
+async def test_with_a_second_replica_a_group_goes_there_while_the_first_serves_the_others() -> None:
+    async with open_gate(FOUR, replace(UNDAUNTED, replicas=2)) as gate:
+        first, second = (gate.call(request_for(text)) for text in ("a b", "c"))
+        await gate.shows(waiting=0, running=2)
+        await gate.lose("m-1")
+        await gate.is_up()
+        await until(lambda: len(gate.of(RequestAssigned)) == 3)
+        gate.add_callers("d", "e", "f")
+        await gate.shows(waiting=0, running=5)
+        assert {load.replica: load.running for load in gate.loads()} == {"m-0": 4, "m-1": 1}
+        gate.tap.is_open = True
+        assert [(await result(each)).text for each in (first, second)] == ["a b", "c"]
 
 
 async def test_a_suspect_that_runs_is_given_no_company() -> None:
@@ -407,18 +466,25 @@ async def test_a_suspect_whose_answer_is_complete_but_unread_holds_nobody_up() -
         assert (await result(gate.call(request_for("c")))).text == "c"
 
 
-async def test_a_prompt_that_has_ended_two_engines_is_refused_from_then_on() -> None:
+async def test_a_prompt_that_was_alone_in_the_last_of_three_deaths_is_refused_from_then_on() -> (
+    None
+):
     async with open_gate(FOUR) as gate:
         poison = gate.call(request_for("bad"))
         innocent = gate.call(request_for("good"))
         await gate.shows(waiting=0, running=2)
         await gate.lose()
-        await until(lambda: len(gate.of(RequestAssigned)) == 3)
+        await until(lambda: len(gate.of(RequestAssigned)) == 4)
+        await gate.lose()
+        await until(lambda: len(gate.of(RequestAssigned)) == 5)
+        await gate.shows(waiting=1, running=1)
         await gate.lose()
         assert isinstance(await error_of(poison), PoisonedRequest)
         gate.tap.is_open = True
         assert (await result(innocent)).text == "good"
-        assert isinstance(await error_of(gate.call(request_for("bad"))), PoisonedRequest)
+        refusal = await error_of(gate.call(request_for("bad")))
+        assert isinstance(refusal, PoisonedRequest)
+        assert refusal.message.endswith("it is refused for another 600 s.")
         assert gate.is_empty
 
 
@@ -445,7 +511,28 @@ async def first_piece(gate: Gate, request: GenerationRequest) -> Delta:
         return await anext(deltas)
 
 
-async def test_a_hundred_losses_of_those_beside_it_do_not_make_a_poison_of_who_waits() -> None:
+async def test_a_prompt_that_gets_further_at_each_death_is_hit_from_outside_and_never_banned() -> (
+    None
+):
+    long = " ".join("a" * 30)
+    async with open_gate(FOUR) as gate:
+        caller = gate.call(request_for(long))
+        n_tokens = 0
+        for n_more in (1, 10, 19):  # Nine beyond the last time: one more than may be untold.
+            gate.pour(n_more)
+            n_tokens += n_more
+            await until(partial(_has_made, gate, n_tokens))
+            await gate.lose()
+            await gate.is_up()
+        gate.tap.is_open = True
+        assert (await result(caller)).n_tokens == 30
+
+
+def _has_made(gate: Gate, n_tokens: int) -> bool:
+    return gate.dispatcher.n_tokens == n_tokens
+
+
+async def test_the_losses_of_those_before_it_do_not_make_a_poison_of_who_waits() -> None:
     async with open_gate(ONE) as gate:
         first = gate.call(request_for("a"))
         waiting = gate.call(request_for("b"))
@@ -453,33 +540,69 @@ async def test_a_hundred_losses_of_those_beside_it_do_not_make_a_poison_of_who_w
         await gate.lose()
         await until(lambda: len(gate.of(RequestAssigned)) == 2)
         await gate.lose()
-        assert isinstance(await error_of(first), PoisonedRequest)
-        gate.tap.is_open = True
+        await until(lambda: len(gate.of(RequestAssigned)) == 3)
+        gate.pour(1)  # Between two tries of the suspect, who waits has a turn.
         assert (await result(waiting)).text == "b"
+        await until(lambda: len(gate.of(RequestAssigned)) == 4)
+        await gate.lose()
+        assert isinstance(await error_of(first), PoisonedRequest)
 
 
 # Without engines.
 
 
-async def test_only_when_the_supervisor_has_given_up_is_there_no_replica() -> None:
+async def test_after_many_failures_in_a_row_nobody_waits_until_an_engine_starts() -> None:
+    repaired = asyncio.Event()
+
+    def build(spec: EngineSpec) -> Stepper:
+        if not repaired.is_set():
+            raise EngineStartError("There are no descriptors.")
+        return EchoStepper(spec)
+
+    def make(name: str, changed: Callable[[], None]) -> DirectReplica:
+        return DirectReplica(name, EngineSpec("echo", 1), build, changed)
+
+    supervision = SupervisionSettings(backoff_s=0.001, max_backoff_s=0.002, max_failures=3)
+    gate = Gate()
+    gate.supervisor = supervisor = Supervisor(MODEL, make, supervision, gate.tell)
+    gate.dispatcher = Dispatcher(MODEL, ONE, supervisor, gate.tell)
+    waiting = gate.call(request_for("a"))
+    await gate.shows(waiting=1, running=0)
+    supervisor.start()
+    refusal = await error_of(waiting)
+    assert isinstance(refusal, NoReplicaReady)
+    assert refusal.retry_after_s
+    assert (supervisor.is_down, supervisor.has_given_up) == (True, False)
+    assert supervisor.trouble == "There are no descriptors."
+    assert isinstance(await error_of(gate.call(request_for("b"))), NoReplicaReady)
+    assert gate.tally.ended(MODEL) == {Outcome.REFUSED: 2}
+    await until(lambda: len(gate.of(ReplicaLeft)) >= 6)
+    assert gate.of(EnginesDown) == [EnginesDown(MODEL, "There are no descriptors.")]
+    repaired.set()
+    await until(lambda: supervisor.is_ready)
+    assert repr(supervisor) == f"<Supervisor {MODEL} [replicas 1 ready, of 1]>"
+    assert (await result(gate.call(request_for("c")))).text == "c"
+    await supervisor.stop()
+
+
+async def test_an_engine_that_can_never_start_is_given_up_at_once() -> None:
     def fail(_: EngineSpec) -> Stepper:
-        raise EngineStartError("There is no such file.")
+        raise ConfigError("There is no such option.")
 
     def make(name: str, changed: Callable[[], None]) -> DirectReplica:
         return DirectReplica(name, EngineSpec("echo", 1), fail, changed)
 
-    supervision = SupervisionSettings(backoff_s=0.001, max_failures=3)
     gate = Gate()
-    gate.supervisor = Supervisor(MODEL, make, supervision, gate.tell)
+    gate.supervisor = Supervisor(MODEL, make, replace(UNDAUNTED, replicas=2), gate.tell)
     gate.dispatcher = Dispatcher(MODEL, ONE, gate.supervisor, gate.tell)
     waiting = gate.call(request_for("a"))
     await gate.shows(waiting=1, running=0)
     gate.supervisor.start()
     assert isinstance(await error_of(waiting), NoReplicaReady)
+    await until(lambda: gate.of(SupervisorGaveUp))
     assert gate.supervisor.has_given_up
-    assert isinstance(await error_of(gate.call(request_for("b"))), NoReplicaReady)
-    assert gate.tally.ended(MODEL) == {Outcome.REFUSED: 2}
-    await gate.shows(waiting=0, running=0)
+    assert [left.retry_in_s for left in gate.of(ReplicaLeft)] == [None, None]
+    assert gate.of(SupervisorGaveUp) == [SupervisorGaveUp(MODEL)]
     await gate.supervisor.stop()
 
 

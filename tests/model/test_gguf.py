@@ -1,3 +1,4 @@
+import errno
 import os
 import struct
 from collections.abc import Mapping, Sequence
@@ -6,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from locktender.core.errors import ConfigError
+from locktender.core.errors import ConfigError, EngineStartError
 from locktender.model.gguf import GgufHeader, read_header
 
 LLAMA: Mapping[str, Any] = {
@@ -179,3 +180,14 @@ def test_a_foreign_or_damaged_file_is_a_config_error_with_a_sentence(
 def test_a_missing_file_is_a_config_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.gguf' cannot be read"):
         read_header(tmp_path / "absent.gguf")
+
+
+def test_a_machine_that_is_short_of_something_is_no_config_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENFILE, "Too many open files in system")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(EngineStartError, match=r"m\.gguf' cannot be read: .*open files in system"):
+        read_header(tmp_path / "m.gguf")

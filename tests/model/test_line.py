@@ -1,5 +1,4 @@
 import asyncio
-from dataclasses import replace
 
 import anyio
 import pytest
@@ -41,7 +40,7 @@ async def run_of(line: Line, visit: Visit) -> Run:
 
 async def test_whoever_has_its_turn_has_a_run_and_is_out_of_the_line(berth: Berth) -> None:
     events: list[Event] = []
-    line = Line(berth, Quarantine(), events.append)
+    line = Line(berth, Quarantine(600.0), events.append)
     visit = visit_of(1)
     run = await run_of(line, visit)
     assert len(line) == 0
@@ -55,7 +54,7 @@ async def test_whoever_has_its_turn_has_a_run_and_is_out_of_the_line(berth: Bert
 
 
 async def test_whoever_stops_waiting_has_no_run_and_is_out_of_the_line(berth: Berth) -> None:
-    line = Line(berth, Quarantine(), lambda _: None)
+    line = Line(berth, Quarantine(600.0), lambda _: None)
     await run_of(line, visit_of(1))
     with anyio.fail_after(5):
         assert await line.turn(visit_of(2, max_wait_s=0.01)) is None
@@ -63,7 +62,7 @@ async def test_whoever_stops_waiting_has_no_run_and_is_out_of_the_line(berth: Be
 
 
 async def test_a_run_that_is_closed_is_the_next_ones_turn(berth: Berth) -> None:
-    line = Line(berth, Quarantine(), lambda _: None)
+    line = Line(berth, Quarantine(600.0), lambda _: None)
     run = await run_of(line, visit_of(1))
     waiting = asyncio.create_task(line.turn(visit_of(2)))
     await until(lambda: len(line) == 1)
@@ -75,7 +74,7 @@ async def test_a_run_that_is_closed_is_the_next_ones_turn(berth: Berth) -> None:
 async def test_an_engine_that_went_since_it_reported_leaves_the_line_as_it_was(
     berth: Berth,
 ) -> None:
-    line = Line(berth, Quarantine(), lambda _: None)
+    line = Line(berth, Quarantine(600.0), lambda _: None)
     berth.stale = berth.engine.load()
     await berth.engine.stop(drain_s=0)
     visit = visit_of(1)
@@ -95,7 +94,7 @@ async def test_an_engine_that_went_since_it_reported_leaves_the_line_as_it_was(
 
 
 async def test_when_the_pool_gives_up_nobody_waits_and_nobody_comes_to_wait(berth: Berth) -> None:
-    line = Line(berth, Quarantine(), lambda _: None)
+    line = Line(berth, Quarantine(600.0), lambda _: None)
     await run_of(line, visit_of(1))
     waiting = [asyncio.create_task(line.turn(visit_of(sequence))) for sequence in (2, 3)]
     await until(lambda: len(line) == 2)
@@ -111,10 +110,9 @@ async def test_when_the_pool_gives_up_nobody_waits_and_nobody_comes_to_wait(bert
 
 async def test_who_comes_back_stands_where_it_stood(berth: Berth) -> None:
     events: list[Event] = []
-    line = Line(berth, Quarantine(), events.append)
+    line = Line(berth, Quarantine(600.0), events.append)
     first = await run_of(line, visit_of(1))
     later, earlier = visit_of(3), visit_of(2)
-    earlier.ticket = replace(earlier.ticket, is_suspect=True)
     waiting = [asyncio.create_task(line.turn(visit)) for visit in (later, earlier)]
     await until(lambda: len(line) == 2)
     await first.aclose()

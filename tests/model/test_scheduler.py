@@ -1,12 +1,13 @@
 from collections.abc import Iterator
 
 from locktender.model.backlog import Ticket
+from locktender.model.isolation import Ward
 from locktender.model.replica import Load
 from locktender.model.scheduler import Assignment, plan
 
 
-def ticket(sequence: int, *, tokens: int = 10, is_suspect: bool = False) -> Ticket:
-    return Ticket(sequence, tokens, leave_at=10.0, is_suspect=is_suspect)
+def ticket(sequence: int, *, tokens: int = 10, group: int = 0) -> Ticket:
+    return Ticket(sequence, tokens, leave_at=10.0, group=group)
 
 
 def load(replica: str = "a", *, running: int = 0, free_slots: int = 4, tokens: int = 100) -> Load:
@@ -50,15 +51,31 @@ def test_who_stops_waiting_now_is_passed_over() -> None:
     assert placed(plan([late, live], [load()], now=5.0)) == [(2, "a")]
 
 
-def test_a_suspect_waits_for_a_replica_that_runs_nothing() -> None:
-    waiting = [ticket(1, is_suspect=True), ticket(2)]
-    assert plan(waiting, [load(running=1)], now=0.0) == []
-    assert placed(plan(waiting, [load("a", running=1), load("b")], now=0.0)) == [(1, "b"), (2, "a")]
+def test_a_suspect_waits_for_its_ward_and_holds_up_nobody_else() -> None:
+    waiting = [ticket(1, group=7), ticket(2)]
+    assert placed(plan(waiting, [load()], now=0.0)) == [(2, "a")]
 
 
-def test_a_suspect_is_given_no_company() -> None:
-    waiting = [ticket(1, is_suspect=True), ticket(2)]
-    assert placed(plan(waiting, [load()], now=0.0)) == [(1, "a")]
+def test_a_group_goes_into_its_ward_together_and_nobody_else_does() -> None:
+    waiting = [ticket(1, group=7), ticket(2), ticket(3, group=7), ticket(4, group=8)]
+    loads = [load("a"), load("b", running=2)]
+    assignments = plan(waiting, loads, Ward("a", 7, newest=4), now=0.0)
+    assert placed(assignments) == [(1, "a"), (2, "b"), (3, "a")]
+
+
+def test_a_ward_is_empty_before_its_group_comes() -> None:
+    waiting = [ticket(1, group=7), ticket(2)]
+    assert plan(waiting, [load(running=1)], Ward("a", 7, newest=2), now=0.0) == []
+
+
+def test_members_for_whom_there_was_no_room_follow_into_the_ward() -> None:
+    ward = Ward("a", 7, newest=2, is_begun=True)
+    assert placed(plan([ticket(2, group=7)], [load(running=1)], ward, now=0.0)) == [(2, "a")]
+
+
+def test_a_copy_that_came_later_waits_for_the_next_run() -> None:
+    ward = Ward("a", 7, newest=2, is_begun=True)
+    assert plan([ticket(3, group=7)], [load(running=1)], ward, now=0.0) == []
 
 
 def test_the_line_is_read_no_further_than_there_is_room() -> None:

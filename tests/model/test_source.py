@@ -7,6 +7,7 @@ import pytest
 
 from locktender.core.errors import ConfigError
 from locktender.model.catalogue import KNOWN_MODELS
+from locktender.model.checksum import remember_sha256
 from locktender.model.source import is_folder, locate, locate_folder, require_known
 
 SMOLLM2 = KNOWN_MODELS[0]
@@ -53,6 +54,18 @@ def test_a_known_model_that_is_not_there_is_named_with_the_command_that_fetches_
 ) -> None:
     with pytest.raises(ConfigError, match=r"run 'locktender models pull smollm2'"):
         locate("smollm2-135m-instruct", tmp_path)
+
+
+def test_weights_that_are_not_the_ones_meant_are_named_with_the_command_that_mends_it(
+    tmp_path: Path,
+) -> None:
+    path = _put_into_cache(tmp_path, is_checked=False)
+    with pytest.raises(ConfigError) as caught:
+        locate("smollm2", tmp_path)
+    assert caught.value.message == (
+        f"The weights of smollm2-135m-instruct in '{path}' are damaged: "
+        "run 'locktender models pull smollm2'."
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,11 +129,13 @@ def test_only_a_known_name_is_required_with_success() -> None:
         require_known("gpt-9")
 
 
-def _put_into_cache(root: Path) -> Path:
-    """Put a file where the weights belong; by its size alone it is taken for them."""
+def _put_into_cache(root: Path, *, is_checked: bool = True) -> Path:
+    """Put a file of the right size where the weights belong; checked, it is taken for them."""
     folder = root / "models" / f"{SMOLLM2.name}-{SMOLLM2.sha256[:12]}"
     folder.mkdir(parents=True)
     path = folder / SMOLLM2.file_name
     with path.open("wb") as file:
         file.truncate(SMOLLM2.n_bytes)  # sparse: it takes no room on the disk
+    if is_checked:
+        remember_sha256(path, SMOLLM2.sha256)
     return path

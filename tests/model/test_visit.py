@@ -91,8 +91,8 @@ async def test_back_in_line_a_visit_has_its_place_all_its_time_and_nothing_of_th
     visit.waited_s = 1.0
     visit.note(Delta("one", 1, 5), 101.0)
     turn: asyncio.Future[Run | None] = visit.turn.get_loop().create_future()
-    visit.return_to_line(turn)
-    assert visit.ticket == Ticket(7, 20, leave_at=160.0, is_suspect=True)
+    visit.return_to_line(turn, 3)
+    assert visit.ticket == Ticket(7, 20, leave_at=160.0, group=3)
     assert visit.turn is turn
     ended = visit.ended(None, 102.0)
     assert (ended.waited_s, ended.ttft_s, ended.prompt_tokens, ended.n_tokens) == (

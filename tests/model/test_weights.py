@@ -1,5 +1,6 @@
 """Weights under their final name are whole and the right ones, whatever became of a pull."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -21,7 +22,7 @@ import pytest
 from harness.ending import still_running
 from locktender.core.errors import ConfigError
 from locktender.model.catalogue import KNOWN_MODELS, KnownModel
-from locktender.model.weights import cache_root, find_cached, pull
+from locktender.model.weights import cache_root, find_cached, find_damaged, pull
 
 WAIT_S = 60.0  # a limit, never reached unless something hangs
 CONTENT = b"GGUF" + os.urandom(400_000)  # more than sockets hold, so that half of it is half of it
@@ -227,6 +228,34 @@ def test_a_file_of_the_wrong_size_under_the_final_name_is_replaced(tmp_path: Pat
     assert find_cached(_model(), tmp_path) is None
     assert pull(_model(), tmp_path) == path
     assert path.read_bytes() == CONTENT
+
+
+def test_noise_of_the_right_size_under_the_final_name_is_replaced(
+    index: Index, tmp_path: Path
+) -> None:
+    path = pull(_model(), tmp_path)
+    path.write_bytes(os.urandom(len(CONTENT)))
+    assert find_cached(_model(), tmp_path) is None
+    assert find_damaged(_model(), tmp_path) == path
+    assert pull(_model(), tmp_path) == path
+    assert path.read_bytes() == CONTENT
+    assert find_damaged(_model(), tmp_path) is None
+    assert index.n_downloads == 2
+
+
+@pytest.mark.usefixtures("index")
+def test_weights_that_cannot_be_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pull(_model(), tmp_path)
+    path.touch()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(hashlib, "file_digest", refuse)
+    with pytest.raises(ConfigError, match=r"weights of tiny cannot be read: .*Too many open files"):
+        find_cached(_model(), tmp_path)
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:

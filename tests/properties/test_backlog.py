@@ -47,7 +47,7 @@ class LineMachine(RuleBasedStateMachine):
     @rule(ticket=consumes(left))
     def come_back_as_a_suspect(self, ticket: Ticket) -> None:
         if ticket.sequence not in self.standing:
-            self._add(replace(ticket, is_suspect=True))
+            self._add(replace(ticket, group=1))
 
     @rule(ticket=left)
     def leave_again(self, ticket: Ticket) -> None:
@@ -62,6 +62,7 @@ class LineMachine(RuleBasedStateMachine):
     def the_line_is_sorted_and_whole(self) -> None:
         assert list(self.backlog.in_order()) == self._sorted()
         assert len(self.backlog) == len(self.standing)
+        assert self.backlog.n_suspects == sum(bool(each.group) for each in self.standing.values())
 
     @invariant()
     def those_who_left_take_little_memory(self) -> None:

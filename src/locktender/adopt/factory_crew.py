@@ -28,7 +28,7 @@ from locktender.core.errors import (
     NoReplicaReady,
     RequestTooLarge,
 )
-from locktender.core.events import Event, ReplicaLeft, SupervisorGaveUp
+from locktender.core.events import EnginesDown, Event, ReplicaLeft, SupervisorGaveUp
 from locktender.core.request import GenerationRequest, TextInput
 from locktender.core.scope import Scope, outer_request
 from locktender.model.dispatcher import Dispatcher
@@ -188,6 +188,7 @@ def _opened(loop: asyncio.AbstractEventLoop, settings: CrewSettings) -> _Gate:
         max_running=1,
         source=settings.source,
         options=(("kind", settings.kind),),
+        canary=False,  # a call of the user's model is the user's to make
     )
     supervisor = Supervisor(
         settings.name,
@@ -262,7 +263,9 @@ def _note(event: Event, /) -> None:
         case ReplicaLeft(model, replica, reason, retry_in_s):
             again = "is not started again" if retry_in_s is None else "is started again"
             _log.warning("a process of %s, %s, %s: %s", model, replica, again, reason)
+        case EnginesDown(model, reason):
+            _log.error("no process of %s starts; calls are refused meanwhile: %s", model, reason)
         case SupervisorGaveUp(model):
-            _log.error("no process of %s is left, and none is started again", model)
+            _log.error("no process of %s can start, and none is tried again", model)
         case _:
             pass

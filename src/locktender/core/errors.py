@@ -128,7 +128,7 @@ class WaitTooLong(CapacityError):
 
 
 class NoReplicaReady(CapacityError):
-    """Every engine is down and the supervisor has given up on it."""
+    """No engine runs, and to start one has failed many times in a row; it is tried on."""
 
     code = "no_replica_ready"
 
@@ -165,7 +165,7 @@ class EngineFailed(EngineError):
 
 
 class PoisonedRequest(EngineError):
-    """This prompt has killed an engine twice and is not tried again."""
+    """This prompt has ended engines in which it was alone, and is not tried again for a while."""
 
     code = "poisoned_request"
 
@@ -174,15 +174,17 @@ class ReplicaLost(EngineError):
     """The engine process died or hung while it held the request.
 
     `loss` names that one death, so that the requests which died together can be told from those
-    that died one after another.
+    that died one after another; `present` has the digests of all that were in the engine, in the
+    order in which it was given them.
     """
 
     code = "replica_lost"
     retryable = True
 
-    def __init__(self, message: str, loss: str = "") -> None:
-        super().__init__(message, loss)
+    def __init__(self, message: str, loss: str = "", present: tuple[bytes, ...] = ()) -> None:
+        super().__init__(message, loss, present)
         self.loss = loss
+        self.present = present
 
 
 class PeerError(LocktenderError):

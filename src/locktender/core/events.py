@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 
 __all__ = [
     "DrainStarted",
+    "EnginesDown",
     "Event",
     "Observer",
     "Outcome",
@@ -100,8 +101,19 @@ class ReplicaLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class EnginesDown:
+    """To start an engine has failed many times in a row; requests are refused until one is ready.
+
+    The supervisor tries on.
+    """
+
+    model: str
+    reason: str  # of the last time
+
+
+@dataclass(frozen=True, slots=True)
 class SupervisorGaveUp:
-    """No engine of the model is left, and none will be started again."""
+    """No engine can start as the model is configured, and none will be tried again."""
 
     model: str
 
@@ -120,6 +132,7 @@ Event: TypeAlias = (
     | RequestEnded
     | ReplicaReady
     | ReplicaLeft
+    | EnginesDown
     | SupervisorGaveUp
     | DrainStarted
 )

@@ -5,6 +5,7 @@ so whoever holds one may trust its ranges; what depends on the model (its vocabu
 is checked by the engine.
 """
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
@@ -77,6 +78,14 @@ class GenerationRequest:
     # Whether `max_tokens` is the model's default, which shrinks to what the context leaves,
     # rather than the caller's word, which must fit.
     is_default_max_tokens: bool = False
+
+    def digest(self) -> bytes:
+        """Name what an engine is to do: not for whom, nor how the answer is delivered.
+
+        Requests of one digest are one prompt to whoever asks what has ended an engine.
+        """
+        asked = (self.model, self.input, self.max_tokens, self.sampling, self.stop)
+        return hashlib.blake2b(repr(asked).encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 class FinishReason(StrEnum):

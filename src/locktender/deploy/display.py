@@ -162,7 +162,7 @@ def _rows(models: LocalModels, tally: Tally, meters: Mapping[str, _Meter]) -> di
         supervisor = models.supervisors[name]
         up = "ready" if supervisor.is_ready else "starting"
         rows[name] = _Row(
-            state="down" if supervisor.has_given_up else up,
+            state="down" if supervisor.is_down else up,
             waiting=served.dispatcher.n_waiting,
             running=served.dispatcher.n_running,
             tokens_per_s=meters[name].rate(now, served.dispatcher.n_tokens),

@@ -5,13 +5,13 @@ serving and stopping is `server`'s.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from locktender.config import Settings
-from locktender.core.errors import ConfigError
+from locktender.core.errors import ConfigError, EngineStartError
 from locktender.core.events import Observer
 from locktender.model.dispatcher import Dispatcher
 from locktender.model.engine import EngineSpec, reads_folder, reads_gguf
@@ -77,21 +77,29 @@ async def model_layer(
 
 
 def _supervisor(model: ModelSettings, observer: Observer, cache: Path) -> Supervisor:
-    source = model.source
-    if reads_gguf(model.engine):
-        source = str(locate(source, cache))
-    elif reads_folder(model.engine):
-        source = str(locate_folder(source))
     spec = EngineSpec(
         engine=model.engine,
         max_running=model.gate.max_running,
-        source=source,
+        source=_locate(model, cache),
         options=model.options,
+        canary=model.supervision.canary,
     )
     start_timeout_s = model.supervision.start_timeout_s
-    return Supervisor(
-        model.name,
-        lambda name, changed: ProcessReplica(name, spec, changed, start_timeout_s=start_timeout_s),
-        model.supervision,
-        observer,
-    )
+
+    def build(name: str, changed: Callable[[], None]) -> ProcessReplica:
+        try:
+            _locate(model, cache)  # What was found whole at the start may be damaged by now.
+        except ConfigError as error:
+            raise EngineStartError(error.message) from error
+        return ProcessReplica(name, spec, changed, start_timeout_s=start_timeout_s)
+
+    return Supervisor(model.name, build, model.supervision, observer)
+
+
+def _locate(model: ModelSettings, cache: Path) -> str:
+    """Return the source as the engine takes it.  Raises: ConfigError."""
+    if reads_gguf(model.engine):
+        return str(locate(model.source, cache))
+    if reads_folder(model.engine):
+        return str(locate_folder(model.source))
+    return model.source

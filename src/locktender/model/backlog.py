@@ -9,7 +9,9 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Backlog", "Ticket"]
+__all__ = ["NO_GROUP", "Backlog", "Ticket"]
+
+NO_GROUP = 0  # of those who are no suspects
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,8 @@ class Ticket:
     sequence: int
     tokens: int  # upper bound of prompt and answer together
     leave_at: float  # the instant at which it stops waiting
-    is_suspect: bool = False  # it was in an engine that died; it runs alone
+    # It is a suspect, which was in an engine that died: it runs with this group of them only.
+    group: int = NO_GROUP
 
 
 class Backlog:
@@ -29,6 +32,7 @@ class Backlog:
         self._tickets: dict[int, Ticket] = {}
         # May hold sequences that have left; they are skipped, and swept when they are the most.
         self._heap: list[int] = []
+        self.n_suspects = 0  # among those who stand in it
 
     def __len__(self) -> int:
         return len(self._tickets)
@@ -36,12 +40,15 @@ class Backlog:
     def add(self, ticket: Ticket) -> None:
         """Put `ticket` in its place."""
         self._tickets[ticket.sequence] = ticket
+        self.n_suspects += ticket.group != NO_GROUP
         heapq.heappush(self._heap, ticket.sequence)
 
     def remove(self, ticket: Ticket) -> bool:
         """Take `ticket` out, wherever it stands; return whether it stood there."""
-        if self._tickets.pop(ticket.sequence, None) is None:
+        stood = self._tickets.pop(ticket.sequence, None)
+        if stood is None:
             return False
+        self.n_suspects -= stood.group != NO_GROUP
         while self._heap and self._heap[0] not in self._tickets:
             heapq.heappop(self._heap)
         if len(self._heap) > 2 * len(self._tickets) + 64:

@@ -19,6 +19,7 @@ from collections import deque
 
 from locktender.core.errors import ConfigError, EngineFailed, LocktenderError
 from locktender.core.request import Delta
+from locktender.model.canary import ask_canary
 from locktender.model.engine import Output, Stepper, load_engine
 from locktender.model.frames import (
     Add,
@@ -170,6 +171,8 @@ def _start(line: Line) -> Stepper | None:
     try:
         sys.path.extend(entry for entry in frame.path if entry not in sys.path)
         stepper = load_engine(frame.spec.engine)(frame.spec)
+        if frame.spec.canary:
+            ask_canary(stepper)
     except LocktenderError as error:
         line.send_last(encode(StartFailed(error.message, isinstance(error, ConfigError))))
         return None

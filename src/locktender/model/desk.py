@@ -126,10 +126,11 @@ class Desk:
             self._cancel(key)
             self._close(key)
 
-    def fail_all(self, error: ReplicaLost) -> None:
-        """End every run with an error like `error`."""
+    def lose_all(self, reason: str, loss: str) -> None:
+        """End every run with a `ReplicaLost` that tells what else was in hand."""
+        present = tuple(held.request.digest() for held in self._held.values())
         for key in list(self._held):
-            self.feed(key, ReplicaLost(*error.args))
+            self.feed(key, ReplicaLost(reason, loss, present))
 
     def _correct(self, held: _Held, prompt_tokens: int) -> None:
         # The charge was an upper bound; now the engine has counted.

@@ -87,7 +87,7 @@ class DirectReplica:
             return
         stepper.close()
         self._lost.set_result(reason)
-        self._desk.fail_all(ReplicaLost(reason, f"{self._name}#{next(_losses)}"))
+        self._desk.lose_all(reason, f"{self._name}#{next(_losses)}")
 
     def _cancel(self, key: int) -> None:
         if self._stepper is not None:

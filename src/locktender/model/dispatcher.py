@@ -27,7 +27,7 @@ from locktender.core.events import (
 from locktender.core.request import Delta, GenerationRequest
 from locktender.core.scope import Scope
 from locktender.model.admission import Admission, Room, max_total_tokens
-from locktender.model.backlog import Ticket
+from locktender.model.backlog import NO_GROUP, Ticket
 from locktender.model.line import Line
 from locktender.model.quarantine import Quarantine
 from locktender.model.replica import Pool, Run
@@ -46,7 +46,7 @@ class Dispatcher:
         self._pool = pool
         self._observer = observer
         self._admission = Admission(Room.of(settings, n_replicas=pool.size))
-        self._quarantine = Quarantine()
+        self._quarantine = Quarantine(settings.ban_s)
         self._line = Line(pool, self._quarantine, observer)
         self._sequences = itertools.count(1)
         self._is_draining = False
@@ -130,7 +130,7 @@ class Dispatcher:
         refusal = self._pool.refusal()
         if refusal is not None:
             raise refusal
-        is_suspect = self._quarantine.admit(request)
+        group = self._quarantine.admit(request, now=now)
         timeout_s = self._settings.timeout_s if scope.timeout_s is None else scope.timeout_s
         deadline = now + timeout_s
         tokens = max_total_tokens(request)
@@ -138,7 +138,7 @@ class Dispatcher:
         permit = self._admission.ask(tokens, outer=scope.outer, outer_until=deadline, now=now)
         # A later call of a request that was let in waits for as long as that request may take.
         leave_at = deadline if is_inner else min(deadline, now + self._settings.max_wait_s)
-        ticket = Ticket(next(self._sequences), tokens, leave_at, is_suspect)
+        ticket = Ticket(next(self._sequences), tokens, leave_at, group)
         turn: asyncio.Future[Run | None] = loop.create_future()
         return Visit(request, scope.caller_id, now, deadline, permit, ticket, turn)
 
@@ -173,6 +173,8 @@ class Dispatcher:
             finally:
                 timer.cancel()
                 await run.aclose()
+                if visit.ticket.group != NO_GROUP:
+                    self._line.prove(visit.ticket)
 
     async def _whole(self, run: Run, visit: Visit) -> Delta:
         whole = Delta()
@@ -184,18 +186,25 @@ class Dispatcher:
     def _note(self, visit: Visit, delta: Delta) -> None:
         visit.note(delta, asyncio.get_running_loop().time())
         self.n_tokens += delta.n_tokens
+        if visit.is_proof:
+            visit.proof_tokens = 0
+            self._quarantine.clear(visit.request)
+            self._line.prove(visit.ticket)
         if delta.prompt_tokens is not None:
             counted = delta.prompt_tokens + visit.request.max_tokens
             self._admission.correct(visit.permit, counted)
 
     def _return_to_line(self, visit: Visit, loss: ReplicaLost) -> None:
         """Make ready for another try.  Raises: PoisonedRequest, ReplicaLost."""
+        loop = asyncio.get_running_loop()
         try:
-            self._quarantine.judge(visit.request, loss, has_sent=visit.has_sent)
+            group = self._quarantine.judge(
+                visit.request, loss, has_sent=visit.has_sent, now=loop.time()
+            )
         except PoisonedRequest:
             self._pool.excuse(visit.replica)
             raise
-        visit.return_to_line(asyncio.get_running_loop().create_future())
+        visit.return_to_line(loop.create_future(), group)
         self._observer(RequestReturned(visit.request.id, self._model))
 
     async def _turn(self, visit: Visit) -> Run:

@@ -70,6 +70,7 @@ class EngineSpec:
     max_running: int
     source: str = ""  # the weights: a file or folder; empty for engines that need none
     options: tuple[tuple[str, str | int | float | bool], ...] = ()  # the engine's own
+    canary: bool = True  # whether it must answer something before it is ready
 
     def option(self, name: str, default: Any) -> Any:
         """Return the engine's option `name`, or `default`."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
 
-from locktender.core.errors import ConfigError
+from locktender.core.errors import ConfigError, EngineStartError
 
 __all__ = ["GgufHeader", "read_header"]
 
@@ -70,7 +70,7 @@ class GgufHeader:
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Read the header of the file at `path`.  Raises: ConfigError."""
+    """Read the header of the file at `path`.  Raises: ConfigError, EngineStartError."""
     try:
         with path.open("rb") as file:
             reader = _Reader(file)
@@ -81,9 +81,16 @@ def read_header(path: Path) -> GgufHeader:
                 raise _DamagedError(f"it is cut off, and should have {n_bytes:,} bytes at least")
             return _to_header(values)
     except OSError as error:
-        raise ConfigError(f"The model file {str(path)!r} cannot be read: {error}.") from error
+        message = f"The model file {str(path)!r} cannot be read: {error}."
+        raise _kind(error)(message) from error
     except _DamagedError as error:
         raise ConfigError(f"The file {str(path)!r} is no usable GGUF model: {error}.") from error
+
+
+def _kind(error: OSError) -> type[ConfigError] | type[EngineStartError]:
+    # Else it is the machine that is short of something, and the next try may go better.
+    is_theirs = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
+    return ConfigError if is_theirs else EngineStartError
 
 
 class _DamagedError(Exception):

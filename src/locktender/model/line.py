@@ -1,8 +1,8 @@
 """Have requests wait in line until the scheduler gives each an engine.
 
-It acts on what `backlog`, `scheduler` and `quarantine` decide: whenever room may have come it asks
-for a plan, takes the planned requests out of line and starts them on their replicas.  Who may stand
-in line is `dispatcher`'s, above, and so is what becomes of a run.
+It acts on what `backlog`, `isolation`, `scheduler` and `quarantine` decide: whenever room may have
+come it asks for a plan, takes the planned requests out of line and starts them on their replicas.
+Who may stand in line is `dispatcher`'s, above, and so is what becomes of a run.
 """
 
 import asyncio
@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from locktender.core.errors import EngineFailed, LocktenderError, PoisonedRequest, ReplicaLost
 from locktender.core.events import Observer, RequestAssigned
-from locktender.model.backlog import Backlog
+from locktender.model.backlog import NO_GROUP, Backlog, Ticket
+from locktender.model.isolation import Isolation
 from locktender.model.quarantine import Quarantine
 from locktender.model.replica import Pool, Run
 from locktender.model.scheduler import Assignment, plan
@@ -31,7 +32,8 @@ class Line:
         self._observer = observer
         self._backlog = Backlog()
         self._visits: dict[int, Visit] = {}  # that wait, by the sequence of their ticket
-        self._secluded: set[str] = set()  # replicas that run a suspect
+        self._isolation = Isolation()
+        self._newest = 0  # the last ticket that came
         self._wake: asyncio.Handle | None = None
         pool.subscribe(self._pool_changed)
 
@@ -48,6 +50,7 @@ class Line:
             raise refusal
         loop = asyncio.get_running_loop()
         self._visits[visit.ticket.sequence] = visit
+        self._newest = max(self._newest, visit.ticket.sequence)
         self._backlog.add(visit.ticket)
         self._wake_up()
         timer = loop.call_at(visit.ticket.leave_at, self._settle, visit, None)
@@ -61,6 +64,14 @@ class Line:
         visit.waited_s = loop.time() - visit.came_at
         return run
 
+    def prove(self, ticket: Ticket) -> None:
+        """Let a suspect's replica have company, as far as it is for this one to say.
+
+        It has ended, or got beyond the place at which its engine died.
+        """
+        self._isolation.prove(ticket)
+        self._wake_up()
+
     async def _withdraw(self, visit: Visit) -> None:
         """Take `visit` out of the line, or back from the engine that it was just given to."""
         if visit.ticket.sequence in self._visits:
@@ -71,6 +82,7 @@ class Line:
         run = visit.turn.result() if is_given else None
         if run is not None:
             await run.aclose()
+            self.prove(visit.ticket)
 
     def _pool_changed(self) -> None:
         refusal = self._pool.refusal()
@@ -89,16 +101,15 @@ class Line:
     def _dispatch(self) -> None:
         self._wake = None
         loads = self._pool.loads()
-        # A suspect is alone until its engine has done with it, however slowly it is read.
-        self._secluded.intersection_update(load.replica for load in loads if load.running)
-        loads = [load for load in loads if load.replica not in self._secluded]
         now = asyncio.get_running_loop().time()
-        for assignment in plan(self._backlog.in_order(), loads, now=now):
+        suspects = self._backlog.in_order() if self._backlog.n_suspects else ()
+        ward = self._isolation.settle(suspects, loads, newest=self._newest, now=now)
+        for assignment in plan(self._backlog.in_order(), loads, ward, now=now):
             self._assign(assignment, now)
 
     def _assign(self, assignment: Assignment, now: float) -> None:
         visit = self._visits[assignment.ticket.sequence]
-        if visit.turn.done() or not self._is_still_clear(visit):
+        if visit.turn.done() or not self._is_placed(visit, now):
             return  # Done: its caller has left, and is about to withdraw.
         request = visit.request
         try:
@@ -111,29 +122,29 @@ class Line:
             return
         self._take_out(visit)
         visit.replica = assignment.replica
-        if assignment.ticket.is_suspect:
-            self._secluded.add(assignment.replica)
+        if visit.ticket.group != NO_GROUP:
+            self._isolation.begin(visit.ticket)
         visit.turn.set_result(run)
         waited_s = now - visit.came_at
         self._observer(RequestAssigned(request.id, request.model, assignment.replica, waited_s))
 
-    def _is_still_clear(self, visit: Visit) -> bool:
-        """Return whether nothing has come up against the request while it waited.
+    def _is_placed(self, visit: Visit, now: float) -> bool:
+        """Return whether the request is still in the group that its ticket says; else mend it.
 
-        Another request with the same prompt may have been in an engine that died.
+        Another request with the same prompt may have been in an engine that died, or answered.
         """
         try:
-            is_suspect = self._quarantine.admit(visit.request)
+            group = self._quarantine.admit(visit.request, now=now)
         except PoisonedRequest as error:
             self._settle(visit, error)
             return False
-        if is_suspect and not visit.ticket.is_suspect:
-            self._backlog.remove(visit.ticket)
-            visit.ticket = replace(visit.ticket, is_suspect=True)
-            self._backlog.add(visit.ticket)
-            self._wake_up()
-            return False
-        return True
+        if group == visit.ticket.group:
+            return True
+        self._backlog.remove(visit.ticket)
+        visit.ticket = replace(visit.ticket, group=group)
+        self._backlog.add(visit.ticket)
+        self._wake_up()
+        return False
 
     def _settle(self, visit: Visit, error: LocktenderError | None) -> None:
         """Let `visit` go without a run: with `error`, or with None for having waited too long."""

@@ -140,7 +140,7 @@ class ProcessReplica:
         if not self._ready.done():
             self._ready.set_exception(EngineStartError(reason))
             self._ready.exception()  # Seen: nobody may be waiting for it.
-        self._desk.fail_all(ReplicaLost(reason, f"{self._name}#{next(_losses)}"))
+        self._desk.lose_all(reason, f"{self._name}#{next(_losses)}")
 
     def receive(self, frame: FromChild) -> None:
         """Act on a frame of the child."""
@@ -176,7 +176,7 @@ class ProcessReplica:
             self._transport, _ = await self._loop.create_connection(
                 lambda: _Channel(self), sock=ours
             )
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # No descriptor, memory, process or thread.
             raise _not_started(error) from error
         finally:
             theirs.close()
@@ -195,8 +195,9 @@ class ProcessReplica:
         self._send(Cancel(key))
 
 
-def _not_started(error: OSError) -> EngineStartError:
-    return EngineStartError(f"The engine process could not be started: {error.strerror}.")
+def _not_started(error: Exception) -> EngineStartError:
+    why = error.strerror if isinstance(error, OSError) else error
+    return EngineStartError(f"The engine process could not be started: {why}.")
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

@@ -89,7 +89,7 @@ class Pool(Protocol):
         ...
 
     def refusal(self) -> CapacityError | None:
-        """Return why no replica is left and none will come; None while one may."""
+        """Return why nobody is to wait for a replica; None while one runs, or may soon."""
         ...
 
     def loads(self) -> Sequence[Load]: ...
@@ -97,7 +97,7 @@ class Pool(Protocol):
     def replica(self, name: str) -> Replica: ...
 
     def excuse(self, name: str) -> None:
-        """Do not hold against the replica `name` the deaths that a poisoned request brought."""
+        """Do not hold against the replica `name` the deaths that a banned prompt brought."""
         ...
 
     def subscribe(self, changed: Callable[[], None]) -> None:

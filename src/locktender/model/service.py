@@ -56,6 +56,9 @@ class Health(Protocol):
     @property
     def has_given_up(self) -> bool: ...
 
+    @property
+    def trouble(self) -> str | None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -197,6 +200,7 @@ class ModelService:
                 "ready": served.health.is_ready,
                 "waiting": served.dispatcher.n_waiting,
                 "running": served.dispatcher.n_running,
+                "trouble": served.health.trouble,
             }
             for name, served in self._models.items()
         }

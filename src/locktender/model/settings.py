@@ -28,6 +28,7 @@ class GateSettings:
     max_beyond: int = 1024
     default_max_tokens: int = 512  # new tokens, where the caller names no maximum
     max_tokens: int = 4096  # new tokens that a caller may ask for
+    ban_s: float = 600.0  # for which a prompt that was found to kill engines is refused
 
     def __post_init__(self) -> None:
         """Refuse bounds that cannot work."""
@@ -35,7 +36,7 @@ class GateSettings:
             _at_least(self, name, 1)
         for name in ("max_waiting", "max_beyond"):
             _at_least(self, name, 0)
-        for name in ("max_wait_s", "timeout_s"):
+        for name in ("max_wait_s", "timeout_s", "ban_s"):
             _at_least(self, name, _MIN_WAIT_S)
         if self.default_max_tokens > self.max_tokens:
             message = "`default_max_tokens` must not be above `max_tokens`."
@@ -50,10 +51,12 @@ class SupervisionSettings:
     start_timeout_s: float = 300.0  # loading a large model from a cold disk takes minutes
     # Silence that means a hang.  One step of an engine takes up to 1.4 s on two slow cores.
     hang_s: float = 15.0
-    max_failures: int = 8  # deaths and failed starts in a row, after which the supervisor gives up
+    max_failures: int = 8  # failed starts in a row, after which requests are refused
     backoff_s: float = 0.1  # before the second try in a row; doubled for each one after it
-    max_backoff_s: float = 30.0
+    # So long after the cause of failures has gone, and the time of a start, it serves again.
+    max_backoff_s: float = 10.0
     stable_s: float = 10.0  # an engine that lived so long starts a new row
+    canary: bool = True  # an engine that has loaded must answer something before it is ready
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""

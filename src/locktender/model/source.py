@@ -13,7 +13,7 @@ from pathlib import Path
 
 from locktender.core.errors import ConfigError
 from locktender.model.catalogue import KNOWN_MODELS, KnownModel, find_known
-from locktender.model.weights import OnProgress, find_cached, ignore_progress, pull
+from locktender.model.weights import OnProgress, find_cached, find_damaged, ignore_progress, pull
 
 __all__ = ["is_folder", "locate", "locate_folder", "require_known"]
 
@@ -47,13 +47,12 @@ def locate(
     if pull_missing:
         return pull(model, root, on_progress=on_progress)
     path = find_cached(model, root)
-    if path is None:
-        message = (
-            f"The weights of {model.name} are not on this machine yet: "
-            f"run 'locktender models pull {model.alias}'."
-        )
-        raise ConfigError(message)
-    return path
+    if path is not None:
+        return path
+    damaged = find_damaged(model, root)
+    why = f"in {str(damaged)!r} are damaged" if damaged else "are not on this machine yet"
+    message = f"The weights of {model.name} {why}: run 'locktender models pull {model.alias}'."
+    raise ConfigError(message)
 
 
 def is_folder(source: str) -> bool:

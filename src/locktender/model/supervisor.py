@@ -1,9 +1,12 @@
 """Keep the replicas of one model alive: start them, watch them, and start them again.
 
 A replica has left when its process is gone, or when it gives no sign of progress for `hang_s`: an
-engine that hangs answers no probe, but its step counter stands still.  After `max_failures` in a
-row the supervisor gives up, and only then are requests refused; until then they wait.  Which
-request runs where is `dispatcher`'s; it sees this module as a `Pool`.
+engine that hangs answers no probe, but its step counter stands still.  It is started again without
+an end, after pauses with a ceiling, because what is missing (descriptors, memory, a file system)
+may come back.  Requests wait meanwhile; after `max_failures` starts in a row that failed they are
+refused, until an engine is ready.  Only a configuration with which no engine has ever started, and
+none ever can, is given up.  Which request runs where is `dispatcher`'s; it sees this module as a
+`Pool`.
 """
 
 import asyncio
@@ -18,7 +21,13 @@ from locktender.core.errors import (
     EngineStartError,
     NoReplicaReady,
 )
-from locktender.core.events import Observer, ReplicaLeft, ReplicaReady, SupervisorGaveUp
+from locktender.core.events import (
+    EnginesDown,
+    Observer,
+    ReplicaLeft,
+    ReplicaReady,
+    SupervisorGaveUp,
+)
 from locktender.model.replica import Load, Replica
 from locktender.model.settings import SupervisionSettings
 
@@ -28,8 +37,8 @@ __all__ = ["ReplicaFactory", "Supervisor", "backoff_s"]
 ReplicaFactory = Callable[[str, Callable[[], None]], Replica]
 
 _log = logging.getLogger(__name__)
-_NO_REPLICA_RETRY_S = 30.0  # somebody must act first
-_POISON_DEATHS = 2  # that a request brings before `quarantine` refuses it
+_GIVEN_UP_RETRY_S = 30.0  # somebody must act first
+_MIN_RETRY_S = 1.0  # while an engine is being started
 _STOP_S = 5.0  # for an engine to release its memory by itself before it is killed
 
 
@@ -56,16 +65,21 @@ class Supervisor:
         self._ready: dict[str, Replica] = {}
         self._subscribers: list[Callable[[], None]] = []
         self._keepers: list[asyncio.Task[None]] = []
+        self._names = [f"{model}-{index}" for index in range(settings.replicas)]
         self._n_given_up = 0
+        self._tries_at: dict[str, float] = {}  # the next start, by the replica's name
+        self.trouble: str | None = None  # why the last engine left; None once one is ready
         self.config_error: ConfigError | None = None  # that keeps the engine from ever starting
         self._has_started = False
-        self._n_failures: Counter[str] = Counter()  # in a row, by the replica's name
+        # In a row, by the replica's name: deaths and failed starts; and of these, failed starts.
+        self._n_failures: Counter[str] = Counter()
+        self._n_failed_starts: Counter[str] = Counter()
         self._is_stopping = False
 
     def __repr__(self) -> str:
         return (
             f"<Supervisor {self._model} [replicas {len(self._ready)} ready, "
-            f"{self._n_given_up} given up, of {self._settings.replicas}]>"
+            f"of {self._settings.replicas}{' | down' if self.is_down else ''}]>"
         )
 
     @property
@@ -74,20 +88,34 @@ class Supervisor:
 
     @property
     def has_given_up(self) -> bool:
-        """Whether no engine is left and none will be started again."""
-        return self._n_given_up >= self._settings.replicas
+        """Whether no engine has ever started, and none will be tried again."""
+        return self.config_error is not None
+
+    @property
+    def is_down(self) -> bool:
+        """Whether no engine runs, and so many starts have failed that nobody is to wait for one."""
+        n_least = min(self._n_failed_starts[name] for name in self._names)
+        is_hopeless = self.has_given_up or n_least >= self._settings.max_failures
+        return is_hopeless and not self._ready
 
     def refusal(self) -> CapacityError | None:
         if self._is_stopping:
             return Draining("The service is shutting down. Try again later.")
+        if not self.is_down:
+            return None
+        how = " as it is configured" if self.has_given_up else ""
+        message = f"The model's engine cannot be started{how}. The operator's log has the cause."
+        return NoReplicaReady(message, self._retry_after_s())
+
+    def _retry_after_s(self) -> float:
         if self.has_given_up:
-            message = "The model's engine cannot be started. The operator's log has the cause."
-            return NoReplicaReady(message, _NO_REPLICA_RETRY_S)
-        return None
+            return _GIVEN_UP_RETRY_S
+        now = asyncio.get_running_loop().time()
+        return max(_MIN_RETRY_S, min(self._tries_at.values()) - now)
 
     def excuse(self, name: str) -> None:
-        # May come before the second of the deaths is counted; `_keep` adds it, and evens out.
-        self._n_failures[name] -= _POISON_DEATHS
+        # Comes before the last of the deaths is counted: `_keep` adds it, and evens out.
+        self._n_failures[name] = -1
 
     @property
     def is_ready(self) -> bool:
@@ -105,8 +133,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Begin to start the replicas; they come up by themselves."""
-        for index in range(self._settings.replicas):
-            name = f"{self._model}-{index}"
+        for name in self._names:
             self._keepers.append(asyncio.create_task(self._keep(name), name=f"keep {name}"))
 
     async def stop(self) -> None:
@@ -119,35 +146,51 @@ class Supervisor:
         await asyncio.gather(*keepers, return_exceptions=True)
 
     async def _keep(self, name: str) -> None:
-        """Have a replica of `name` running until there have been too many failures in a row."""
+        """Have a replica of `name` running, for ever, unless none can start as it is configured."""
         while True:
             lived_s, reason = await self._live(name)
-            if lived_s >= self._settings.stable_s:
-                self._n_failures[name] = 0
-            n_failures = max(0, self._n_failures[name] + 1)
-            self._n_failures[name] = n_failures
-            if self.config_error is not None or n_failures >= self._settings.max_failures:
+            if self.has_given_up:
                 break
-            pause_s = backoff_s(n_failures, self._settings)
+            pause_s = self._count_failure(name, reason, lived_s)
+            self._tries_at[name] = asyncio.get_running_loop().time() + pause_s
             self._observer(ReplicaLeft(self._model, name, reason, pause_s))
+            if self.is_down:
+                self._changed()
             await asyncio.sleep(pause_s)
         self._observer(ReplicaLeft(self._model, name, reason, None))
         self._n_given_up += 1
-        if self.has_given_up:
+        if self._n_given_up == self.size:
             self._observer(SupervisorGaveUp(self._model))
         self._changed()
 
+    def _count_failure(self, name: str, reason: str, lived_s: float) -> float:
+        """Count one more failure in a row; return the pause before the next start."""
+        was_down = self.is_down
+        if lived_s >= self._settings.stable_s:
+            self._n_failures[name] = 0
+        self._n_failures[name] = max(0, self._n_failures[name] + 1)
+        self._n_failed_starts[name] = 0 if lived_s else self._n_failed_starts[name] + 1
+        self.trouble = reason
+        if self.is_down and not was_down:
+            self._observer(EnginesDown(self._model, reason))
+        return backoff_s(self._n_failures[name], self._settings)
+
     async def _live(self, name: str) -> tuple[float, str]:
-        """See one replica through its life; return how long it was ready, and why it ended."""
+        """See one replica through its life; return how long it was ready, and why it ended.
+
+        One that never was ready was so for 0 s.
+        """
         now = asyncio.get_running_loop().time
         born_at = now()
-        replica = self._factory(name, self._changed)
+        replica: Replica | None = None
         try:
+            replica = self._factory(name, self._changed)
             await replica.start()
             ready_at = now()
             self._observer(ReplicaReady(self._model, name, ready_at - born_at))
             self._ready[name] = replica
             self._has_started = True
+            self.trouble = None
             self._changed()
             reason = await self._watch(replica)
         except EngineStartError as error:
@@ -164,7 +207,8 @@ class Supervisor:
         finally:
             self._ready.pop(name, None)
             # One that is stopped in order gets time to release its memory; a hung one gets none.
-            await replica.stop(drain_s=_STOP_S if self._is_stopping else 0)
+            if replica is not None:
+                await replica.stop(drain_s=_STOP_S if self._is_stopping else 0)
 
     async def _watch(self, replica: Replica) -> str:
         """Return when `replica` is gone or hangs, and which."""

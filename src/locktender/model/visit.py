@@ -20,6 +20,8 @@ from locktender.model.replica import Run
 
 __all__ = ["Visit", "outcome_of"]
 
+_MARGIN_TOKENS = 8  # that an engine may have made, when it died, without having told
+
 
 def outcome_of(error: LocktenderError) -> Outcome:
     """Return the outcome of a request that ended with `error`."""
@@ -52,6 +54,7 @@ class Visit:
     n_tokens: int = 0
     has_sent: bool = False  # text has left to the caller
     is_complete: bool = False  # the last delta has
+    proof_tokens: int = 0  # with so many it is beyond the place where its engine died; 0: proven
 
     def note(self, delta: Delta, now: float) -> None:
         """Count what `delta` brings."""
@@ -62,9 +65,15 @@ class Visit:
         self.n_tokens += delta.n_tokens
         self.is_complete = delta.finish_reason is not None
 
-    def return_to_line(self, turn: asyncio.Future[Run | None]) -> None:
-        """Begin again, as a suspect, at the old place and with a new `turn`."""
-        self.ticket = replace(self.ticket, is_suspect=True, leave_at=self.deadline)
+    @property
+    def is_proof(self) -> bool:
+        """Whether it has just got beyond the place where its engine died."""
+        return 0 < self.proof_tokens <= self.n_tokens
+
+    def return_to_line(self, turn: asyncio.Future[Run | None], group: int) -> None:
+        """Begin again, with a `group` of suspects, at the old place and with a new `turn`."""
+        self.ticket = replace(self.ticket, group=group, leave_at=self.deadline)
+        self.proof_tokens = self.n_tokens + _MARGIN_TOKENS
         self.turn = turn
         self.waited_s = self.ttft_s = self.prompt_tokens = None
         self.n_tokens = 0

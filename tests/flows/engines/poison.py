@@ -14,11 +14,15 @@ POISON = "POISON"
 
 
 class PoisonStepper(EchoStepper):
-    """Echoes; dies in the step after it has taken a prompt that holds the poison."""
+    """Echoes; dies in the step after it has taken a prompt that holds the poison.
+
+    The option `linger` is how many steps it does before.
+    """
 
     def __init__(self, spec: EngineSpec) -> None:
         super().__init__(spec)
         self._is_poisoned = False
+        self._n_left = int(spec.option("linger", 0))
 
     def add(self, key: int, request: GenerationRequest) -> None:
         super().add(key, request)
@@ -28,5 +32,7 @@ class PoisonStepper(EchoStepper):
 
     def step(self) -> Sequence[tuple[int, Output]]:
         if self._is_poisoned:
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._n_left -= 1
+            if self._n_left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
         return super().step()
