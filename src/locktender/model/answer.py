@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 
 ABORT = "locktender.abort"  # the ASGI extension by which a server lets a connection be cut off
 
+_PIECE_BYTES = 64 * 1024
+
 _STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-store",
@@ -126,8 +128,8 @@ class Answer(Response):
         limit = asyncio.timeout(None)  # until the engine has done; the request's own end it then
 
         def engine_has_done(n_unread: int) -> None:
-            left_s = asked.unread_s if n_unread <= asked.max_unread_bytes else 0.0
-            limit.reschedule(loop.time() + left_s)
+            is_much = n_unread + out.n_held > asked.max_unread_bytes
+            limit.reschedule(loop.time() + (0.0 if is_much else asked.unread_s))
 
         async with self._dispatcher.open(asked.request, asked.scope, engine_has_done) as deltas:
             try:
@@ -179,13 +181,19 @@ class _Reply:
     def __init__(self, send: Send, headers: Mapping[str, str]) -> None:
         self._send = send
         self._headers = headers  # of every answer
+        self.n_held = 0  # bytes of the part at hand that the server has not taken
         self._has_begun = False
 
     async def send_part(self, body: bytes) -> None:
         """Send a part of a stream, which begins with the first."""
         if not self._has_begun:
             await self._begin(200, _STREAM_HEADERS)
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        self.n_held = len(body)
+        # In pieces, since the server takes each whole before it waits for the caller to read.
+        for start in range(0, len(body), _PIECE_BYTES):
+            piece = body[start : start + _PIECE_BYTES]
+            self.n_held -= len(piece)
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def send_whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Send an answer that is no stream."""
