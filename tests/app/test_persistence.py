@@ -57,11 +57,11 @@ class Gate:
         body = STREAM if asked.get("stream") else json.dumps(ANSWER)
         if code is not None:
             body = json.dumps({"error": {"message": "No.", "code": code}})
-        named = {"Content-Length": len(body), "Connection": "close"}
+        named: dict[str, object] = {"Content-Length": len(body), "Connection": "close"}
         if self.share is not None:
             named["X-Locktender-Share"] = self.share
         if code is not None:
-            named["Retry-After"] = self.retry_after  # type: ignore[assignment]
+            named["Retry-After"] = self.retry_after
         lines = [f"HTTP/1.1 {503 if code else 200} Told", *(f"{k}: {v}" for k, v in named.items())]
         writer.write("\r\n".join([*lines, "", body]).encode())
         await writer.drain()
@@ -143,10 +143,9 @@ async def test_it_does_not_wait_for_room_beyond_the_time_limit() -> None:
             await model.ainvoke("first")
             with pytest.raises(DeadlineExceeded, match="before there is room"):
                 await model.ainvoke("second")
-        with within(OuterRequest("another")):
-            outer_request.get().entered.add((gate.url, "smollm2"))  # type: ignore[union-attr]
-            with pytest.raises(DeadlineExceeded, match="before there is room"):
-                await model.bind(timeout_s=15).ainvoke("second")
+        another = OuterRequest("another", entered={(gate.url, "smollm2")})
+        with within(another), pytest.raises(DeadlineExceeded, match="before there is room"):
+            await model.bind(timeout_s=15).ainvoke("second")
 
 
 async def test_no_more_calls_of_a_request_are_under_way_than_the_share_that_the_gate_names() -> (

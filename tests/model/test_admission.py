@@ -166,6 +166,32 @@ def test_a_batch_of_one_place_each_is_never_without_it() -> None:
     assert admission.let_in() == [more[1]]
 
 
+def test_batches_have_no_more_together_however_many_they_are() -> None:
+    room = replace(ROOM, max_waiting=9, max_share=4, max_shared=2, max_outside=99)
+    for until in (None, UNTIL):
+        admission = Admission(room)
+        firsts = [ask(admission, outer=str(nth), until=until) for nth in range(5)]
+        for nth in range(10):
+            ask(admission, outer=str(nth % 5), until=until)
+        for first in firsts:
+            admission.give_back(first, now=1.0)
+            admission.let_in()
+        assert admission.n_inside == 2
+        assert all(ask(admission).is_inside for _ in range(8))
+
+
+def test_what_is_signed_goes_before_what_strangers_say() -> None:
+    admission = Admission(replace(ROOM, max_waiting=9, max_share=4, max_shared=2))
+    stranger = [ask(admission, outer="stranger", until=None) for _ in range(3)]
+    batch = [ask(admission, outer="batch") for _ in range(3)]
+    assert [permit.is_inside for permit in stranger] == [True, True, False]
+    assert [permit.is_inside for permit in batch] == [True, False, False]
+    admission.give_back(stranger[0], now=1.0)
+    assert admission.let_in() == []
+    admission.give_back(stranger[1], now=1.0)
+    assert admission.let_in() == [batch[1]]
+
+
 def test_what_stands_outside_is_bounded_in_number_and_in_tokens() -> None:
     admission = Admission(ROOM)
     for _ in range(4):

@@ -28,6 +28,8 @@ _MIN_CHARACTERS = 16  # of a key that somebody chose
 _FILE_NAME = "shared.key"
 _N_BYTES = 32
 _MAX_READ_BYTES = 1024  # of a file that is not ours it is enough to see that
+# A link could have been put there by somebody else.
+_READ_ONLY = os.O_RDONLY if sys.platform == "win32" else os.O_RDONLY | os.O_NOFOLLOW
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
 
@@ -79,7 +81,7 @@ def _state_folder(environment: Mapping[str, str]) -> Path:
 def _read(path: Path) -> bytes | None:
     """Return the key in the file; None if there is no file.  Raises: _NotBelievedError, OSError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        descriptor = os.open(path, _READ_ONLY)
     except FileNotFoundError:
         return None
     with os.fdopen(descriptor, "rb") as file:

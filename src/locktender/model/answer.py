@@ -125,7 +125,7 @@ class Answer(Response):
         frames = _Frames(
             self._id, asked.request.model, self._created, include_usage=asked.include_usage
         )
-        limit = asyncio.timeout(None)  # until the engine has done; the request's own end it then
+        limit = asyncio.timeout(None)  # until the engine has done, the request's own limit holds
 
         def engine_has_done(n_unread: int) -> None:
             is_much = n_unread + out.n_held > asked.max_unread_bytes

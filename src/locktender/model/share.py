@@ -1,10 +1,12 @@
 """Decide which outer request is given the next place, and which of its calls stand outside.
 
 An app layer makes many calls for one request of its caller: an agent one after another, a batch all
-at once.  One such outer request has a share of the gate's places, and all that have more than one
-have a part of them together; calls beyond that stand outside.  When a place comes free, the outer
-request that holds fewest is next, and among equals the one that was served longest ago.  So one
-that holds none, an agent whose tools have run, goes before any batch, and batches get alike.
+at once.  One such outer request has a share of the gate's places, and all that have, or want, more
+than one have a part of them together; calls beyond that stand outside.  When a place comes free:
+
+1. Whoever claims its one place is first: an agent whose tools have run, if that is signed.
+2. Of batches those that are signed go before those of strangers.
+3. The one that holds fewest places is next, and among equals the one served longest ago.
 
 Synchronous, without a clock.  Above it, `admission` has the places.
 """
@@ -49,6 +51,7 @@ class Permit:
 class _Outer:
     """The calls of one outer request that have not ended."""
 
+    is_signed: bool
     n_inside: int = 0
     outside: dict[Permit, None] = field(default_factory=dict)  # in the order of their arrival
 
@@ -56,6 +59,16 @@ class _Outer:
     def n_shared(self) -> int:
         """The places that count as a batch's: of those who have, or want, more than one."""
         return self.n_inside if self.n_inside > 1 or self.outside else 0
+
+    @property
+    def is_claimant(self) -> bool:
+        """Whether it wants its one place, and may be believed to have been let in before."""
+        return self.is_signed and self.n_inside == 0 and len(self.outside) == 1
+
+    @property
+    def rank(self) -> tuple[bool, bool, int]:
+        """Return what is smaller for those who come before others."""
+        return not self.is_claimant, not self.is_signed, self.n_inside
 
 
 @dataclass(slots=True)
@@ -109,7 +122,7 @@ class Shares:
         if permit.part is None:
             message = "A request of its own has no share to wait for."
             raise ValueError(message)
-        outer = self._outers.setdefault(permit.part.key, _Outer())
+        outer = self._outers.setdefault(permit.part.key, _Outer(permit.part.is_signed))
         self._n_shared -= outer.n_shared
         outer.outside[permit] = None
         self._crowds[permit.part.is_signed].add(permit)
@@ -118,11 +131,10 @@ class Shares:
     def is_crowded(self, part: Part, max_calls: int, max_tokens: int) -> bool:
         """Return whether more stands outside beside `part`'s than may.
 
-        Who waits for the one place that it has a claim to may stand beside as many again: it is not
-        refused for the batches that wait for more.
+        Claimants may stand beside as many again: they are not refused for the batches that wait.
         """
-        crowd, outer = self._crowds[part.is_signed], self._outers[part.key]
-        times = 2 if outer.n_inside == 0 and len(outer.outside) == 1 else 1
+        crowd = self._crowds[part.is_signed]
+        times = 2 if self._outers[part.key].is_claimant else 1
         return crowd.n_calls > times * max_calls or crowd.tokens > times * max_tokens
 
     def next(self, fits: Callable[[int], bool]) -> Permit | None:
@@ -132,17 +144,19 @@ class Shares:
         """
         if not self._waiting:
             return None
-        outer = min(self._waiting.values(), key=lambda outer: outer.n_inside)
+        able = (outer for outer in self._waiting.values() if outer.n_inside < self._max_share)
+        outer = min(able, key=lambda outer: outer.rank, default=None)
+        if outer is None:
+            return None
         permit = next(iter(outer.outside))
-        if outer.n_inside == 0:
-            return permit  # It has a claim; and is bounded, as a call by the size of a body.
-        has_share = outer.n_inside < self._max_share and self._n_shared < self._max_shared
-        return permit if has_share and fits(permit.tokens) else None
+        if outer.is_claimant:
+            return permit  # Bounded by the number of places, and each by the size of a body.
+        return permit if self._n_shared < self._max_shared and fits(permit.tokens) else None
 
     def _change(self, permit: Permit, change: int) -> None:
         if permit.part is None:
             return
-        outer = self._outers.setdefault(permit.part.key, _Outer())
+        outer = self._outers.setdefault(permit.part.key, _Outer(permit.part.is_signed))
         self._n_shared -= outer.n_shared
         outer.n_inside += change
         self._settle(permit.part.key, outer)
