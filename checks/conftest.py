@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from harness.fixture import anyio_backend, smollm2, start_service
+from harness.fixture import anyio_backend, own_state, smollm2, start_service
 
-__all__ = ["anyio_backend", "client", "smollm2", "start_service"]
+__all__ = ["anyio_backend", "client", "own_state", "smollm2", "start_service"]
 
 
 @pytest.fixture

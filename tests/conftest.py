@@ -7,10 +7,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from harness.fixture import anyio_backend, client, smollm2, start_service
+from harness.fixture import anyio_backend, client, own_state, smollm2, start_service
 from locktender.model.engine import EngineSpec, Stepper, load_engine
 
-__all__ = ["anyio_backend", "client", "openvino_stepper", "smollm2", "start_service"]
+__all__ = [
+    "anyio_backend",
+    "client",
+    "openvino_stepper",
+    "own_state",
+    "smollm2",
+    "start_service",
+]
 
 # Before torch is imported.  More threads gain little, and lose much beside other processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -45,7 +45,10 @@ class ModelTable(BaseModel):
     max_wait_s: float | None = None
     timeout_s: float | None = None
     max_gate_tokens: int | None = None
-    max_beyond: int | None = None
+    batch_share: float | None = None
+    batches_share: float | None = None
+    batches_slots: float | None = None
+    max_outside: int | None = None
     default_max_tokens: int | None = None
     max_tokens: int | None = None
     ban_s: float | None = None
@@ -88,6 +91,8 @@ class Settings(BaseSettings):
     max_body_bytes: int | None = Field(default=None, ge=1)
     body_timeout_s: float | None = Field(default=None, gt=0)
     keep_alive_s: float | None = Field(default=None, gt=0)
+    max_unread_bytes: int | None = Field(default=None, ge=0)
+    unread_s: float | None = Field(default=None, gt=0)
     models: dict[str, ModelTable] = Field(default_factory=dict)
 
     @property

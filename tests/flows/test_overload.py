@@ -70,21 +70,6 @@ async def test_a_deadline_ends_a_request_that_waits_and_one_that_runs(
     assert await service.outcomes(4) == {"expired": 4}
 
 
-async def test_the_calls_of_an_outer_request_that_was_let_in_are_never_refused(
-    start_service: Starter,
-) -> None:
-    table = {"max_running": 2, "max_waiting": 2, "options": {"tokens_per_s": 400}}
-    service = start_service(table)
-    await service.until(lambda status: status["ready"])
-    outer = {"X-Locktender-Outer-Request": "agent-7"}
-    first = await service.ask("repeat 10: first call", headers=outer)
-    later = await service.ask_many(["repeat 10: later call"] * 40, headers=outer)
-    strangers = await service.ask_many(["repeat 10: a stranger"] * 40)
-
-    assert {reply.status for reply in (first, *later)} == {200}
-    assert {reply.status for reply in strangers} == {200, 503}
-
-
 async def test_a_time_limit_or_a_bound_that_makes_no_sense_is_refused(
     start_service: Starter,
 ) -> None:

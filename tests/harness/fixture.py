@@ -17,6 +17,15 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have the key that processes share made in a folder of this run's, and not in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patch.delenv("LOCKTENDER_SHARED_KEY", raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """The weights of the real model; fetched once, then they are in the user's cache."""

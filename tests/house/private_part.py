@@ -428,6 +428,12 @@ PARTS: tuple[Part, ...] = (
         "adopt.text_batch",
         _NO_SIGN,
     ),
+    # uvicorn
+    Part(
+        "uvicorn.protocols.http.httptools_impl.RequestResponseCycle.transport",
+        "deploy.server",
+        "A connection that nobody reads is closed by the kernel, after two minutes.",
+    ),
 )
 
 # Reason to the places, as "module: name", that touch no such part.

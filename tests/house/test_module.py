@@ -27,7 +27,9 @@ PURE_MODULES = {
     "model.quarantine",
     "model.scheduler",
     "model.settings",
+    "model.share",
     "model.stop",
+    "model.trust",
 }
 # A lock, for a token that is set in one thread and heard in another; it decides nothing.
 MAY_LOCK = {"core.scope"}

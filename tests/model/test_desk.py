@@ -159,6 +159,35 @@ async def test_a_loss_ends_every_run_with_an_error_of_its_own() -> None:
     assert errors[0].present == (asked.digest(), asked.digest())
 
 
+async def test_when_the_engine_has_done_it_is_told_once_with_what_is_unread() -> None:
+    bench, told = Bench(), list[tuple[object, int, tuple[int, int]]]()
+    key, run = bench.take()
+    run.when_over(lambda last, n_unread: told.append((last, n_unread, bench.room)))
+    bench.desk.feed(key, Delta("é", 1, 3))
+    bench.desk.feed(key, LAST)
+    run.fail(EngineFailed("Too late."))
+    assert told == [(LAST, 6, (2, 100))]  # bytes; and its room is free by then
+    assert (await read(run))[0].text == "é end"
+
+
+async def test_who_asks_after_the_end_is_told_at_once() -> None:
+    bench, told = Bench(), list[object]()
+    key, run = bench.take()
+    error = EngineFailed("It broke.")
+    bench.desk.feed(key, error)
+    run.when_over(lambda last, n_unread: told.append((last, n_unread)))
+    assert told == [(error, 0)]
+
+
+async def test_of_a_run_that_was_closed_nothing_is_told() -> None:
+    bench, told = Bench(), list[object]()
+    key, run = bench.take()
+    run.when_over(lambda last, _: told.append(last))
+    await run.aclose()
+    bench.desk.feed(key, LAST)
+    assert told == []
+
+
 def test_every_end_of_a_run_is_told() -> None:
     bench = Bench()
     keys = [bench.take(tokens=10)[0] for _ in range(3)]

@@ -8,6 +8,7 @@ import pytest
 
 from harness.gate import MODEL, UNDAUNTED, Berth, Gate, open_gate, request_for, until
 from locktender.core.errors import (
+    AnswerUnread,
     ConfigError,
     ContextTooLong,
     DeadlineExceeded,
@@ -113,17 +114,82 @@ async def test_whoever_is_refused_was_received_and_has_ended() -> None:
         ]
 
 
-async def test_a_later_call_of_an_outer_request_is_let_into_a_full_gate_and_waits() -> None:
-    settings = GateSettings(max_running=1, max_waiting=0, max_beyond=1)
-    async with open_gate(settings) as gate:
-        first = gate.call(request_for("a"), Scope(outer="batch"))
+SIGNED = {name: Scope(outer=name, outer_s=60.0) for name in ("agent", "batch")}
+
+
+async def test_a_later_call_of_an_outer_request_stands_outside_a_full_gate_until_its_turn() -> None:
+    async with open_gate(GateSettings(max_running=1, max_waiting=0)) as gate:
+        first = gate.call(request_for("a"), SIGNED["batch"])
         await gate.shows(waiting=0, running=1)
-        inner = gate.call(request_for("b"), Scope(outer="batch"))
-        await gate.shows(waiting=1, running=1)
-        assert isinstance(await error_of(gate.call(request_for("c"), Scope(outer="o"))), QueueFull)
+        inner = gate.call(request_for("b"), SIGNED["batch"])
+        await gate.shows(waiting=0, running=1)
+        assert gate.dispatcher.n_outside == 1
+        assert isinstance(await error_of(gate.call(request_for("c"), SIGNED["agent"])), QueueFull)
         gate.tap.is_open = True
         assert (await result(first)).text == "a"
         assert (await result(inner)).text == "b"
+        assert gate.dispatcher.n_outside == 0
+
+
+async def test_an_agent_whose_tools_have_run_has_the_next_place() -> None:
+    async with open_gate(GateSettings(max_running=1, max_waiting=1)) as gate:
+        first = gate.call(request_for("a"), SIGNED["agent"])
+        gate.pour(1)
+        await result(first)
+        crowd = [gate.call(request_for("b")) for _ in range(2)]
+        await gate.shows(waiting=1, running=1)
+        second = gate.call(request_for("a"), SIGNED["agent"])
+        await until(lambda: gate.dispatcher.n_outside == 1)
+        gate.pour(1)
+        await result(crowd[0])
+        await gate.shows(waiting=1, running=1)
+        assert isinstance(await error_of(gate.call(request_for("c"))), QueueFull)
+        gate.tap.is_open = True
+        assert (await result(second)).text == "a"
+
+
+async def test_who_comes_alone_finds_a_slot_beside_any_number_of_batches() -> None:
+    async with open_gate(GateSettings(max_running=8, max_waiting=24)) as gate:
+        for n in range(90):
+            _ = gate.call(request_for("a"), Scope(outer=f"batch {n % 3}"))
+        await gate.shows(waiting=0, running=7)
+        assert gate.dispatcher.n_outside == 83
+        _ = gate.call(request_for("b"))
+        await gate.shows(waiting=0, running=8)
+
+
+async def test_who_leaves_from_outside_leaves_nothing_behind() -> None:
+    async with open_gate(GateSettings(max_running=1, max_waiting=0)) as gate:
+        first = gate.call(request_for("a"), SIGNED["batch"])
+        outside = gate.call(request_for("b"), SIGNED["batch"])
+        await until(lambda: gate.dispatcher.n_outside == 1)
+        await left(outside)
+        assert gate.dispatcher.n_outside == 0
+        gate.tap.is_open = True
+        await result(first)
+        assert gate.is_empty
+        assert gate.tally.ended(MODEL) == {Outcome.COMPLETED: 1, Outcome.CANCELLED: 1}
+
+
+@pytest.mark.parametrize(
+    ("scope", "kind"),
+    [
+        (Scope(outer="batch"), WaitTooLong),
+        (Scope(outer="batch", outer_s=60.0, timeout_s=0.05), DeadlineExceeded),
+    ],
+)
+async def test_the_wait_outside_is_bounded(scope: Scope, kind: type[LocktenderError]) -> None:
+    async with open_gate(GateSettings(max_running=1, max_waiting=0, max_wait_s=0.05)) as gate:
+        _ = gate.call(request_for("a"), replace(scope, timeout_s=None))
+        await gate.shows(waiting=0, running=1)
+        assert isinstance(await error_of(gate.call(request_for("b"), scope)), kind)
+        assert gate.dispatcher.n_outside == 0
+
+
+async def test_while_an_engine_is_down_no_more_wait_than_may() -> None:
+    async with open_gate(GateSettings(max_running=3, max_waiting=2), is_started=False) as gate:
+        gate.add_callers(*["a"] * 5)
+        await gate.shows(waiting=2, running=3)
 
 
 async def test_room_that_the_engine_found_to_be_free_is_given_to_others() -> None:
@@ -179,10 +245,16 @@ async def test_who_waits_too_long_is_told_so() -> None:
 async def test_a_later_call_of_an_outer_request_waits_until_its_own_deadline() -> None:
     settings = replace(ONE, max_wait_s=0.01)
     async with open_gate(settings, is_started=False) as gate:
-        first = gate.call(request_for("a"), Scope(outer="agent"))
+        first = gate.call(request_for("a"), SIGNED["agent"])
         assert isinstance(await error_of(first), WaitTooLong)
-        later = gate.call(request_for("a"), Scope(outer="agent", timeout_s=0.05))
+        later = gate.call(request_for("a"), replace(SIGNED["agent"], timeout_s=0.05))
         assert isinstance(await error_of(later), DeadlineExceeded)
+
+
+async def test_nobody_has_longer_than_the_model_allows_by_naming_more() -> None:
+    async with open_gate(replace(ONE, timeout_s=0.01), is_started=False) as gate:
+        for scope in (Scope(timeout_s=80_000), replace(SIGNED["agent"], timeout_s=80_000)):
+            assert isinstance(await error_of(gate.call(request_for("a"), scope)), DeadlineExceeded)
 
 
 async def test_a_deadline_that_passes_while_waiting_ends_the_wait() -> None:
@@ -280,6 +352,58 @@ async def test_a_block_left_in_the_middle_of_a_stream_ends_it() -> None:
                 await anext(deltas)
         assert gate.is_empty
         assert gate.tally.ended(MODEL) == {Outcome.CANCELLED: 1}
+
+
+async def test_when_the_engine_has_done_the_place_is_free_whoever_has_not_read() -> None:
+    done: list[int] = []
+    async with open_gate(GateSettings(max_running=1, max_waiting=0)) as gate:
+        opened = gate.dispatcher.open(request_for("a b c", stream=True), Scope(), done.append)
+        async with opened as deltas:
+            gate.pour(1)
+            with anyio.fail_after(5):
+                assert (await anext(deltas)).text == "a"
+            gate.tap.is_open = True
+            await gate.shows(waiting=0, running=0)
+            assert gate.dispatcher.n_sending == 1
+            assert done == [len(" b c")]
+            assert (await result(gate.call(request_for("next")))).text == "next"
+            assert [delta.text async for delta in deltas] == [" b c"]
+        assert gate.dispatcher.n_sending == 0
+        assert gate.is_empty
+        assert gate.tally.ended(MODEL) == {Outcome.COMPLETED: 2}
+
+
+async def test_an_unread_answer_that_is_given_up_has_one_outcome_with_its_code() -> None:
+    async with open_gate(ONE) as gate:
+        gate.tap.is_open = True
+
+        async def give_up() -> None:
+            async with gate.dispatcher.open(request_for("a b", stream=True), Scope()) as deltas:
+                await anext(deltas)
+                raise AnswerUnread("Nobody reads.")
+
+        with pytest.raises(AnswerUnread), anyio.fail_after(5):
+            await give_up()
+        (ended,) = gate.of(RequestEnded)
+        assert (ended.outcome, ended.code) == (Outcome.CANCELLED, "answer_unread")
+
+
+async def test_a_loss_keeps_the_place_of_those_who_are_tried_again_and_of_no_others() -> None:
+    async with open_gate(GateSettings(max_running=2, max_waiting=0)) as gate:
+        again = gate.call(request_for("a b"))
+        opened = gate.dispatcher.open(request_for("c d", stream=True), Scope())
+        async with opened as deltas:
+            gate.pour(2)
+            with anyio.fail_after(5):
+                await anext(deltas)
+            await gate.lose()
+            await until(lambda: gate.dispatcher.n_sending == 1)
+            await gate.shows(waiting=0, running=1)
+            with pytest.raises(ReplicaLost):
+                [delta async for delta in deltas]
+        gate.tap.is_open = True
+        assert (await result(again)).text == "a b"
+        assert gate.is_empty
 
 
 async def test_a_fault_in_the_block_is_a_failed_request() -> None:

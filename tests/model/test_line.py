@@ -7,11 +7,11 @@ from harness.gate import Berth, request_for, until
 from locktender.core.errors import NoReplicaReady
 from locktender.core.events import Event, RequestAssigned
 from locktender.core.request import Delta, FinishReason
-from locktender.model.admission import Permit
 from locktender.model.backlog import Ticket
 from locktender.model.line import Line
 from locktender.model.quarantine import Quarantine
 from locktender.model.replica import Run
+from locktender.model.share import Permit
 from locktender.model.visit import Visit
 
 

@@ -21,7 +21,7 @@ def test_the_defaults_work() -> None:
         ("default_max_tokens", 0),
         ("max_gate_tokens", 0),
         ("max_waiting", -1),
-        ("max_beyond", -1),
+        ("max_outside", -1),
         ("max_wait_s", -0.1),
         ("timeout_s", math.nan),
     ],
@@ -30,6 +30,13 @@ def test_a_bound_of_the_gate_that_cannot_work_is_refused_by_its_name(
     name: str, value: float
 ) -> None:
     with pytest.raises(ConfigError, match=rf"^`{name}` must be at least [\d.]+, not {value}\.$"):
+        GateSettings(**_one(name, value))
+
+
+@pytest.mark.parametrize("name", ["batch_share", "batches_share", "batches_slots"])
+@pytest.mark.parametrize("value", [0.0, 1.1, math.nan])
+def test_a_part_of_the_gate_that_is_none_is_refused_by_its_name(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"^`{name}` must be above 0 and at most 1, not"):
         GateSettings(**_one(name, value))
 
 
@@ -49,7 +56,7 @@ def test_a_patience_that_cannot_work_is_refused_by_its_name(name: str, value: fl
 
 
 def test_a_gate_without_a_line_is_allowed() -> None:
-    assert GateSettings(max_waiting=0, max_beyond=0).max_waiting == 0
+    assert GateSettings(max_waiting=0, max_outside=0).max_waiting == 0
 
 
 def test_a_default_above_the_maximum_is_refused() -> None:

@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from locktender.core.errors import (
+    AnswerUnread,
     ConfigError,
     ContextTooLong,
     DeadlineExceeded,
@@ -18,9 +19,9 @@ from locktender.core.errors import (
 )
 from locktender.core.events import Outcome, RequestEnded
 from locktender.core.request import Delta, FinishReason, GenerationRequest, TextInput
-from locktender.model.admission import Permit
 from locktender.model.backlog import Ticket
 from locktender.model.replica import Run
+from locktender.model.share import Permit
 from locktender.model.visit import Visit, outcome_of
 
 
@@ -43,6 +44,7 @@ async def visit() -> Visit:
         (NoReplicaReady("a"), Outcome.REFUSED),
         (Draining("a"), Outcome.REFUSED),
         (DeadlineExceeded("a"), Outcome.EXPIRED),
+        (AnswerUnread("a"), Outcome.CANCELLED),
         (EngineFailed("a"), Outcome.FAILED),
         (PoisonedRequest("a"), Outcome.FAILED),
         (ReplicaLost("a"), Outcome.FAILED),

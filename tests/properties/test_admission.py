@@ -1,6 +1,8 @@
 """The budgets of the gate, through any run of arrivals, corrections and departures."""
 
-import pytest
+from collections import Counter
+from dataclasses import replace
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -12,58 +14,70 @@ from hypothesis.stateful import (
 )
 
 from locktender.core.errors import QueueFull
-from locktender.model.admission import Admission, Permit, Room
+from locktender.model.admission import Admission, Room
+from locktender.model.share import Part, Permit
 
-ROOM = Room(max_running=2, max_waiting=3, max_tokens=100, max_beyond=4)
-OUTERS = (None, "a", "b")
+ROOM = Room(max_running=2, max_waiting=6, max_tokens=100, max_share=3, max_shared=4, max_outside=5)
+OUTERS = (None, "a", "b", "c")
 PAUSES_S = st.floats(0.01, 1) | st.integers(1, 70).map(float)
 
 
 class GateMachine(RuleBasedStateMachine):
-    """An admission beside what it must equal: the permits that are out, with their tokens."""
+    """An admission, and what is known of the permits that are out, whatever it thinks."""
 
     def __init__(self) -> None:
         super().__init__()
         self.admission = Admission(ROOM)
-        self.inside: dict[Permit, int] = {}
+        self.out: list[Permit] = []
         self.gone: list[Permit] = []
-        self.known: dict[str, float] = {}
+        self.claims: dict[str, float] = {}
         self.now = 0.0
 
     @rule(passed_s=st.floats(0, 30))
     def let_time_pass(self, passed_s: float) -> None:
         self.now += passed_s
 
-    @rule(tokens=st.integers(1, 130), outer=st.sampled_from(OUTERS), lasts_s=st.floats(0, 60))
-    def ask(self, tokens: int, outer: str | None, lasts_s: float) -> None:
-        is_known = outer is not None and self.known.get(outer, -1.0) > self.now
-        assert self.admission.knows(outer, now=self.now) == is_known
-        has_room = self._has_room(tokens, is_known=is_known)
-        until = self.now + lasts_s
-        if not has_room:
-            with pytest.raises(QueueFull) as caught:
-                self.admission.ask(tokens, outer=outer, outer_until=until, now=self.now)
-            assert _is_sound(caught.value.retry_after_s)
+    @rule(
+        tokens=st.integers(1, 130),
+        outer=st.sampled_from(OUTERS),
+        lasts_s=st.none() | st.floats(0, 60),
+    )
+    def ask(self, tokens: int, outer: str | None, lasts_s: float | None) -> None:
+        part = None
+        if outer is not None:
+            part = Part(outer, None if lasts_s is None else self.now + lasts_s)
+        has_claim = (
+            part is not None and part.is_signed and self.claims.get(part.outer, -1.0) > self.now
+        )
+        assert self.admission.knows(part, now=self.now) == has_claim
+        is_full = len(self.inside) == ROOM.max_requests
+        has_tokens = not self.inside or self.n_tokens + tokens <= ROOM.max_tokens
+        permit = self._permit(tokens, part)
+        if permit is None:
+            # Whoever has nothing inside and no claim is refused only where there is no room.
+            assert is_full or not has_tokens or has_claim or self.same(part, self.out)
             return
-        permit = self.admission.ask(tokens, outer=outer, outer_until=until, now=self.now)
-        self.inside[permit] = tokens
-        if outer is not None and not is_known:
-            self.known[outer] = until
+        self.out.append(permit)
+        assert permit.is_inside or has_claim or self.same(part, self.out[:-1])
+        if part is not None and part.until is not None:
+            self.claims[part.outer] = max(part.until, self.claims.get(part.outer, 0.0))
 
-    @precondition(lambda self: self.inside)
+    @precondition(lambda self: self.out)
     @rule(at=st.integers(0), tokens=st.integers(1, 130))
     def correct(self, at: int, tokens: int) -> None:
-        permit = list(self.inside)[at % len(self.inside)]
+        permit = self.out[at % len(self.out)]
+        before = permit.tokens
         self.admission.correct(permit, tokens)
-        self.inside[permit] = tokens
+        assert permit.tokens == (tokens if permit.is_inside else before)
+        self.let_in()
 
-    @precondition(lambda self: self.inside)
+    @precondition(lambda self: self.out)
     @rule(at=st.integers(0))
     def give_back(self, at: int) -> None:
-        permit = list(self.inside)[at % len(self.inside)]
+        permit = self.out.pop(at % len(self.out))
         self.admission.give_back(permit, now=self.now)
-        del self.inside[permit]
         self.gone.append(permit)
+        self.let_in()
 
     @precondition(lambda self: self.gone)
     @rule(at=st.integers(0), tokens=st.integers(1, 130))
@@ -71,11 +85,36 @@ class GateMachine(RuleBasedStateMachine):
         permit = self.gone[at % len(self.gone)]
         self.admission.correct(permit, tokens)
         self.admission.give_back(permit, now=self.now)
+        assert self.admission.let_in() == []
 
     @invariant()
-    def as_many_are_inside_as_permits_are_out(self) -> None:
-        assert self.admission.n_inside == len(self.inside)
-        assert len(self.inside) <= ROOM.max_requests + ROOM.max_beyond
+    def places_are_as_many_as_permits_inside_and_never_too_many(self) -> None:
+        assert self.admission.n_inside == len(self.inside) <= ROOM.max_requests
+        assert self.admission.n_outside == len(self.out) - len(self.inside)
+
+    @invariant()
+    def no_outer_request_has_more_than_its_share(self) -> None:
+        n_places = Counter(permit.part.key for permit in self.inside if permit.part)
+        assert all(n <= ROOM.max_share for n in n_places.values())
+        n_shared = sum(n for n in n_places.values() if n > 1)
+        assert n_shared <= ROOM.max_shared
+
+    @invariant()
+    def what_stands_outside_is_bounded(self) -> None:
+        for is_signed in (False, True):
+            crowd = [
+                each for each in self.outside if each.part and each.part.is_signed is is_signed
+            ]
+            assert len(crowd) <= 2 * ROOM.max_outside
+
+    @invariant()
+    def nobody_with_a_claim_to_a_free_place_stands_outside(self) -> None:
+        if len(self.inside) < ROOM.max_requests:
+            n_outside = Counter(each.part.key for each in self.outside if each.part)
+            for permit in self.outside:
+                is_signed = permit.part is not None and permit.part.is_signed
+                is_one = permit.part is not None and n_outside[permit.part.key] == 1
+                assert not (is_signed and is_one and not self.same(permit.part))
 
     @invariant()
     def the_wait_that_is_told_is_sound(self) -> None:
@@ -83,18 +122,44 @@ class GateMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Empty the gate, and find the whole room there again."""
-        for permit in self.inside:
-            self.admission.give_back(permit, now=self.now)
-        assert self.admission.n_inside == 0
+        while self.out:
+            self.give_back(0)
+        assert (self.admission.n_inside, self.admission.n_outside) == (0, 0)
         for _ in range(ROOM.max_requests):
             tokens = ROOM.max_tokens // ROOM.max_requests
-            self.admission.ask(tokens, outer=None, outer_until=0.0, now=self.now)
+            assert self.admission.ask(tokens, None, now=self.now).is_inside
 
-    def _has_room(self, tokens: int, *, is_known: bool) -> bool:
-        beyond = ROOM.max_beyond if is_known else 0
-        fits = is_known or not self.inside
-        fits = fits or sum(self.inside.values()) + tokens <= ROOM.max_tokens
-        return fits and len(self.inside) < ROOM.max_requests + beyond
+    def _permit(self, tokens: int, part: Part | None) -> Permit | None:
+        """Return the permit that is given; None for a refusal."""
+        try:
+            return self.admission.ask(tokens, part, now=self.now)
+        except QueueFull:
+            return None
+
+    def let_in(self) -> None:
+        """Have those let in whose turn it is."""
+        before = self.outside
+        entered = self.admission.let_in()
+        assert [permit for permit in before if permit.is_inside] == sorted(
+            entered, key=before.index
+        )
+
+    @property
+    def inside(self) -> list[Permit]:
+        return [permit for permit in self.out if permit.is_inside]
+
+    @property
+    def outside(self) -> list[Permit]:
+        return [permit for permit in self.out if not permit.is_inside]
+
+    @property
+    def n_tokens(self) -> int:
+        return sum(permit.tokens for permit in self.inside)
+
+    def same(self, part: Part | None, among: list[Permit] | None = None) -> list[Permit]:
+        """Return the permits that are of the same outer request: of those inside, or `among`."""
+        them = self.inside if among is None else among
+        return [each for each in them if part and each.part and each.part.key == part.key]
 
 
 def test_what_is_inside_is_what_was_let_in_less_what_has_left() -> None:
@@ -124,14 +189,14 @@ def test_the_faster_the_gate_drains_the_sooner_it_tells_to_come_again(
 
 def _retry_after_s(n_ends: int, pause_s: float, *, since_s: float, n_waiting: int) -> float | None:
     """Return what is told when so many have left, one each `pause_s`, the last `since_s` ago."""
-    room = Room(max_running=2, max_waiting=1000, max_tokens=10**6, max_beyond=0)
+    room = replace(ROOM, max_waiting=1000, max_tokens=10**6)
     admission = Admission(room)
     now = 1000.0
     for nth in reversed(range(n_ends)):
-        permit = admission.ask(1, outer=None, outer_until=0.0, now=0.0)
+        permit = admission.ask(1, None, now=0.0)
         admission.give_back(permit, now=now - since_s - nth * pause_s)
     for _ in range(n_waiting + room.max_running):
-        admission.ask(1, outer=None, outer_until=0.0, now=now)
+        admission.ask(1, None, now=now)
     return admission.retry_after_s(now)
 
 

@@ -18,12 +18,15 @@ from locktender.core.scope import Scope
 from locktender.model.settings import GateSettings
 
 SETTINGS = GateSettings(
-    max_running=2, max_waiting=3, max_beyond=2, max_gate_tokens=400, max_wait_s=60.0
+    max_running=2, max_waiting=3, max_outside=2, max_gate_tokens=400, max_wait_s=60.0
 )
-MAX_INSIDE = 2 * 2 + 3 + 2  # two engines, the line, and those beyond the room
+MAX_INSIDE = 2 * 2 + 3  # two engines, and the line
 TEXTS = ("a", "b", "c", "d e", "f g h i", "j k l m n o")
 # Callers on their own, those who are part of something, and one whose time is up when it comes.
-SCOPES = (Scope(), Scope(), Scope(outer="o"), Scope(outer="p"), Scope(timeout_s=0.0))
+SCOPES = (
+    *(Scope(), Scope(), Scope(outer="o"), Scope(timeout_s=0.0)),
+    *(Scope(outer="o", outer_s=60.0), Scope(outer="p", outer_s=60.0)),
+)
 
 
 @dataclass(frozen=True)
@@ -119,10 +122,13 @@ async def _play(gate: Gate, act: Act) -> None:
 
 def _the_law_holds(gate: Gate) -> None:
     n_ended = sum(gate.tally.ended(MODEL).values())
-    n_inside = gate.dispatcher.n_waiting + gate.dispatcher.n_running
-    assert gate.tally.received(MODEL) == n_ended + n_inside
+    dispatcher = gate.dispatcher
+    n_inside = dispatcher.n_waiting + dispatcher.n_running
+    n_others = dispatcher.n_outside + dispatcher.n_sending
+    assert gate.tally.received(MODEL) == n_ended + n_inside + n_others
     assert n_inside <= MAX_INSIDE
-    assert gate.dispatcher.n_running >= 0
+    assert dispatcher.n_waiting <= SETTINGS.max_waiting
+    assert min(dispatcher.n_running, dispatcher.n_outside, dispatcher.n_sending) >= 0
     assert all(load.free_slots >= 0 and load.free_tokens >= 0 for load in gate.loads())
 
 

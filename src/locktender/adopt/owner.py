@@ -55,7 +55,7 @@ class GuardSettings:
     max_running: int = 1  # calls of the object at once
     max_waiting: int = 64  # beside those that run
     max_wait_s: float = 60.0  # for a turn
-    timeout_s: float = 600.0  # from arrival to the last token, where the caller names no limit
+    timeout_s: float = 600.0  # from arrival to the last token; a caller may only name less
     batch: bool = True  # whether texts may be answered together, where the class can do that
     # For keys and values of the texts that are answered together; None: 1 GiB, 256 MiB on a CPU.
     kv_bytes: int | None = None
@@ -67,6 +67,10 @@ class GuardSettings:
             max_waiting=self.max_waiting,
             max_wait_s=self.max_wait_s,
             timeout_s=self.timeout_s,
+            # A crowd's bound is `_Gate.place`, in which its jobs spend no time of their own.
+            batch_share=1.0,
+            batches_share=1.0,
+            batches_slots=1.0,
         )
 
 

@@ -22,6 +22,7 @@ from locktender.adopt.call import Call
 from locktender.adopt.job import Job
 from locktender.core.errors import CapacityError, EngineFailed, LocktenderError, ReplicaLost
 from locktender.core.request import Delta, FinishReason, GenerationRequest
+from locktender.model.engine import Output
 from locktender.model.replica import Load
 
 __all__ = ["JobRun", "SoloPool", "ThreadReplica"]
@@ -73,6 +74,9 @@ class JobRun:
         self.job.fail(error)
         self.job.cancel()
         self.job.let_go()
+
+    def when_over(self, tell: Callable[[Output, int], None]) -> None:
+        """Tell nothing: the owner reads the one delta as soon as it is there."""
 
     async def aclose(self) -> None:
         self.job.cancel()

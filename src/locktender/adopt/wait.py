@@ -6,6 +6,7 @@ clock of its own: whoever sees a job through ends it at its deadline, and report
 """
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
@@ -99,9 +100,11 @@ def scope_of(outer: OuterRequest | None) -> Scope:
     """Return for whom, and until when, a call of `outer` is made."""
     if outer is None:
         return Scope()
+    remaining_s = outer.remaining_s(time.monotonic())
     return Scope(
-        timeout_s=outer.remaining_s(time.monotonic()),
+        timeout_s=remaining_s,
         outer=outer.id,
+        outer_s=math.inf if remaining_s is None else remaining_s,  # nobody need sign for it here
         caller_id=outer.caller_id,
         tenant=outer.tenant,
     )

@@ -24,7 +24,8 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from locktender.app.background import background
 from locktender.app.chat_body import chat_messages, not_supported
-from locktender.app.completion import Call, cancelled_with, complete, stream
+from locktender.app.completion import cancelled_with, complete, stream
+from locktender.app.model_call import Call
 from locktender.app.own_request import own_request, within
 from locktender.core.scope import outer_request
 from locktender.wire.header import parse_id
@@ -42,8 +43,9 @@ _GRANTED = {"stream", "stream_usage"}
 class ChatLocktender(BaseChatModel):
     """A model of a locktender model service.
 
-    Every answer carries its usage, its finish reason and the name of its model.  Inputs of one
-    batch wait for one another at the service instead of being refused; nothing is tried again.
+    Every answer carries its usage, its finish reason and the name of its model.  Room is asked once
+    for each outer request, or batch: its first call is refused if there is none, and the others
+    wait for theirs instead of being refused.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -148,7 +150,7 @@ class ChatLocktender(BaseChatModel):
         with own_request() as outer, within(outer):
             return super().batch(
                 inputs,
-                _with_threads(config, len(inputs), self.max_concurrency),
+                _bounded(config, len(inputs), self.max_concurrency),
                 return_exceptions=return_exceptions,
                 **kwargs,
             )
@@ -164,7 +166,10 @@ class ChatLocktender(BaseChatModel):
         """Answer all `inputs` as one request, of which only the first asks for room."""
         with own_request() as outer, within(outer):
             return await super().abatch(
-                inputs, config, return_exceptions=return_exceptions, **kwargs
+                inputs,
+                _bounded(config, len(inputs), self.max_concurrency),
+                return_exceptions=return_exceptions,
+                **kwargs,
             )
 
     def batch_as_completed(
@@ -174,7 +179,7 @@ class ChatLocktender(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
         """Do as `batch`, but give each answer with its index as soon as it is there."""
-        configs = _with_threads(config, len(inputs), self.max_concurrency)
+        configs = _bounded(config, len(inputs), self.max_concurrency)
         answers = super().batch_as_completed(inputs, configs, **kwargs)
         with own_request() as outer:
             while True:
@@ -191,7 +196,8 @@ class ChatLocktender(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[tuple[int, Any]]:
         """Do as `abatch`, but give each answer with its index as soon as it is there."""
-        answers = super().abatch_as_completed(inputs, config, **kwargs)
+        configs = _bounded(config, len(inputs), self.max_concurrency)
+        answers = super().abatch_as_completed(inputs, configs, **kwargs)
         with own_request() as outer:
             while True:
                 with within(outer):
@@ -236,12 +242,15 @@ class ChatLocktender(BaseChatModel):
         )
 
 
-def _with_threads(
-    config: RunnableConfig | Sequence[RunnableConfig] | None, n_inputs: int, n_threads: int
+def _bounded(
+    config: RunnableConfig | Sequence[RunnableConfig] | None, n_inputs: int, n_calls: int
 ) -> list[RunnableConfig]:
-    """Have a batch use as many threads as it may have calls; the default is a handful."""
+    """Have a batch begin no more runs than it may have calls, and use as many threads.
+
+    LangChain's defaults are all inputs at once, and a handful of threads.
+    """
     return [
-        {**one, "max_concurrency": one.get("max_concurrency") or n_threads}
+        {**one, "max_concurrency": one.get("max_concurrency") or n_calls}
         for one in get_config_list(config, n_inputs)
     ]
 

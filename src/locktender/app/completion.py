@@ -3,77 +3,42 @@
 The client's side of ``/v1/chat/completions``: one call, one exchange over HTTP, in a task of its
 own that holds whatever the call holds.  Cancelling that task closes the connection, which is how
 the engine learns that nobody waits.  A stream's text is collected as it comes and given out in as
-few pieces as its reader is slow; the first one never waits for a second.  No call is tried again
-here: the gate is the queue.  Above it, `chat_model` turns pieces into LangChain's messages.
+few pieces as its reader is slow; the first one never waits for a second.
+
+The gate is the queue, and what it refuses is not sent again, unless `persistence` says so.  Above
+it, `chat_model` turns pieces into LangChain's messages.
 """
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import aiohttp
 import orjson
 
-from locktender.app.session import STREAM_TIMEOUT, Session, current_session
+from locktender.app.model_call import MAX_TIMEOUT_S, Call
+from locktender.app.persistence import persisted
+from locktender.app.session import STREAM_TIMEOUT, Session
 from locktender.core.errors import DeadlineExceeded, InvalidRequest, NoReplicaReady, PeerError
 from locktender.core.scope import OuterRequest
-from locktender.wire.header import OUTER, REQUEST_ID, TENANT, TIMEOUT, TRACE_PARENT
+from locktender.wire.header import SHARE
 from locktender.wire.openai_answer import Answer, ChunkReader, parse_completion, parse_error
 
-__all__ = ["Call", "cancelled_with", "complete", "stream"]
+__all__ = ["cancelled_with", "complete", "stream"]
 
 _log = logging.getLogger(__name__)
 
 # The service ends a call at its deadline and says so; this is for one that has lost its way.
 _GRACE_S = 5.0
-_MAX_TIMEOUT_S = 86_400.0  # the longest that the service takes
-_MIN_TIMEOUT_S = 0.001
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call of a model, and on whose behalf."""
-
-    base_url: str  # ends before "/chat/completions"
-    model: str
-    body: Mapping[str, Any]  # without `stream`
-    timeout_s: float | None = None  # from the moment when it is sent; None: as the model allows
-    outer: OuterRequest | None = None
-    tenant: str | None = None  # of calls whose outer request names none
-    api_key: str | None = None
-    max_concurrency: int = 64  # calls of one outer request at once
-
-    def limit_s(self) -> float | None:
-        """Return how long the answer may take from now.  Raises: DeadlineExceeded."""
-        remaining_s = self.outer.remaining_s(time.monotonic()) if self.outer else None
-        limits_s = [limit_s for limit_s in (remaining_s, self.timeout_s) if limit_s is not None]
-        limit_s = min(limits_s, default=None)
-        if limit_s is not None and limit_s < _MIN_TIMEOUT_S:
-            raise DeadlineExceeded("The request's time limit passed before the model was called.")
-        return limit_s
-
-    def headers(self, limit_s: float | None) -> dict[str, str]:
-        """Return what the service is told beside the body."""
-        outer = self.outer
-        named = {
-            "Content-Type": "application/json",
-            "Authorization": f"Bearer {self.api_key}" if self.api_key else None,
-            TENANT: (outer.tenant if outer else None) or self.tenant,
-            TIMEOUT: None if limit_s is None else f"{min(limit_s, _MAX_TIMEOUT_S):.3f}",
-            OUTER: outer.id if outer else None,
-            REQUEST_ID: (outer.caller_id or outer.id) if outer else None,
-            TRACE_PARENT: outer.traceparent if outer else None,
-        }
-        return {name: value for name, value in named.items() if value is not None}
 
 
 async def complete(call: Call) -> Answer:
     """Return the whole answer; cancelling it closes the connection."""
-    exchange = asyncio.create_task(_read_whole(call))
+    exchange = asyncio.create_task(persisted(call, _read_whole))
     with cancelled_with(call.outer, exchange):
         return await exchange
 
@@ -81,7 +46,7 @@ async def complete(call: Call) -> Answer:
 async def stream(call: Call) -> AsyncGenerator[str | Answer, None]:
     """Give the answer's text as it comes, and then its end; closing it closes the connection."""
     inbox = _Inbox()
-    exchange = asyncio.create_task(_read_stream(call, inbox))
+    exchange = asyncio.create_task(persisted(call, partial(_read_stream, inbox)))
     exchange.add_done_callback(inbox.close)
     with cancelled_with(call.outer, exchange):
         try:
@@ -143,14 +108,14 @@ class _Inbox:
         return text
 
 
-async def _read_whole(call: Call) -> Answer:
-    async with _answering(call, is_stream=False) as response:
+async def _read_whole(call: Call, session: Session) -> Answer:
+    async with _answering(call, session, is_stream=False) as response:
         return parse_completion(await response.read())
 
 
-async def _read_stream(call: Call, inbox: _Inbox) -> None:
+async def _read_stream(inbox: _Inbox, call: Call, session: Session) -> None:
     reader = ChunkReader()
-    async with _answering(call, is_stream=True) as response:
+    async with _answering(call, session, is_stream=True) as response:
         async for piece in response.content.iter_any():
             text = reader.feed(piece)
             if text:
@@ -164,37 +129,48 @@ async def _read_stream(call: Call, inbox: _Inbox) -> None:
 
 
 @asynccontextmanager
-async def _answering(call: Call, *, is_stream: bool) -> AsyncIterator[aiohttp.ClientResponse]:
-    """Send `call` when there is a place for it, and give the answer if it is a good one.
+async def _answering(
+    call: Call, session: Session, *, is_stream: bool
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """Send `call`, and give the answer if it is a good one.
 
     Leaving the block before the answer has been read closes the connection.
     """
-    session = await current_session()
-    async with _place(session, call):
-        limit_s = call.limit_s()
-        try:
-            async with (
-                asyncio.timeout((_MAX_TIMEOUT_S if limit_s is None else limit_s) + _GRACE_S),
-                session.http.post(**_posted(call, limit_s, is_stream=is_stream)) as response,
-            ):
-                if response.status != 200:  # noqa: PLR2004 - nothing else is an answer
-                    body = await response.read()
-                    raise parse_error(response.status, body, response.headers.get("Retry-After"))
-                yield response
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            # Not where it is looked for: the sentence may reach callers of the chain's route.
-            _log.warning("no model service answers at %s", call.base_url)
-            message = f"No model service answers; start it with `locktender model {call.model}`."
-            raise NoReplicaReady(message) from error
-        except aiohttp.ClientError as error:  # Before TimeoutError, which some of them are too.
-            message = "The connection to the model service broke before the answer was complete."
-            raise PeerError(message) from error
-        except TimeoutError as error:
-            message = f"The time limit of {limit_s:g} s passed while the model was called."
-            raise DeadlineExceeded(message) from error
+    limit_s = call.limit_s()
+    try:
+        async with (
+            asyncio.timeout((MAX_TIMEOUT_S if limit_s is None else limit_s) + _GRACE_S),
+            session.http.post(**_posted(call, session, limit_s, is_stream=is_stream)) as response,
+        ):
+            _note_share(call, session, response)
+            if response.status != 200:  # noqa: PLR2004 - nothing else is an answer
+                body = await response.read()
+                raise parse_error(response.status, body, response.headers.get("Retry-After"))
+            if call.outer is not None:
+                call.outer.entered.add(call.gate)
+            yield response
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        # Not where it is looked for: the sentence may reach callers of the chain's route.
+        _log.warning("no model service answers at %s", call.base_url)
+        message = f"No model service answers; start it with `locktender model {call.model}`."
+        raise NoReplicaReady(message) from error
+    except aiohttp.ClientError as error:  # Before TimeoutError, which some of them are too.
+        message = "The connection to the model service broke before the answer was complete."
+        raise PeerError(message) from error
+    except TimeoutError as error:
+        message = f"The time limit of {limit_s:g} s passed while the model was called."
+        raise DeadlineExceeded(message) from error
 
 
-def _posted(call: Call, limit_s: float | None, *, is_stream: bool) -> dict[str, Any]:
+def _note_share(call: Call, session: Session, response: aiohttp.ClientResponse) -> None:
+    share = response.headers.get(SHARE, "")
+    if share.isascii() and share.isdecimal() and int(share[:9]) > 0:
+        session.shares[call.gate] = int(share[:9])
+
+
+def _posted(
+    call: Call, session: Session, limit_s: float | None, *, is_stream: bool
+) -> dict[str, Any]:
     options = {"stream": True, "stream_options": {"include_usage": True}} if is_stream else {}
     try:
         body = orjson.dumps({"model": call.model, **call.body, **options})
@@ -204,34 +180,11 @@ def _posted(call: Call, limit_s: float | None, *, is_stream: bool) -> dict[str, 
     posted: dict[str, Any] = {
         "url": f"{call.base_url.rstrip('/')}/chat/completions",
         "data": body,
-        "headers": call.headers(limit_s),
+        "headers": call.headers(limit_s, session.key),
     }
     if is_stream:
         posted["timeout"] = STREAM_TIMEOUT
     return posted
-
-
-@asynccontextmanager
-async def _place(session: Session, call: Call) -> AsyncIterator[None]:
-    """Wait for one of the places of the outer request; a call without one needs none.
-
-    So one large batch does not fill the gate's line, and stays within the room that the gate has
-    for the later calls of requests that it has let in.
-    """
-    if call.outer is None:
-        yield
-        return
-    places = session.places((call.outer.id, call.base_url, call.model), call.max_concurrency)
-    try:
-        async with asyncio.timeout(call.outer.remaining_s(time.monotonic())):
-            await places.acquire()
-    except TimeoutError as error:
-        message = "The request's time limit passed while earlier calls of it were answered."
-        raise DeadlineExceeded(message) from error
-    try:
-        yield
-    finally:
-        places.release()
 
 
 @contextmanager

@@ -1,18 +1,25 @@
-"""Keep the connections of each event loop, and the places of each outer request on it.
+"""Keep the connections of each event loop, and what is known there of the gates behind them.
 
 Connections belong to the loop that opened them, and models are copied freely (`bind`,
 `configurable_fields`, pickling), so that no model can own them: they hang on the loop and are
-closed when it ends.  What is sent over them is `completion`'s.
+closed when it ends.  Beside them stand the key that calls are signed with, the share that each gate
+has named, and the places of each outer request.  What is sent is `completion`'s.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from typing import TypeAlias
 from weakref import WeakValueDictionary
 
 import aiohttp
 
-__all__ = ["STREAM_TIMEOUT", "Session", "current_session"]
+from locktender.app.places import Places
+from locktender.app.shared_key import read_shared_key
+
+__all__ = ["STREAM_TIMEOUT", "Gate", "Session", "current_session"]
+
+Gate: TypeAlias = tuple[str, str]  # the address of a model service, and the model
 
 _CONNECT_S = 10.0
 # Of a stream.  A service of ours sends a comment every 5 s until the first token, and an engine
@@ -36,14 +43,19 @@ class Session:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
             read_bufsize=_READ_BYTES,
         )
-        self._places: WeakValueDictionary[tuple[str, str, str], asyncio.Semaphore]
-        self._places = WeakValueDictionary()
+        self.key = read_shared_key()
+        self.shares: dict[Gate, int] = {}  # places of one outer request, as the gates have said
+        self._places: WeakValueDictionary[tuple[str, Gate], Places] = WeakValueDictionary()
 
-    def places(self, key: tuple[str, str, str], n_places: int) -> asyncio.Semaphore:
-        """Return the places that calls with the same `key` share, made by the first of them."""
-        places = self._places.get(key)
+    def places(self, outer: str, gate: Gate, n_places: int) -> Places:
+        """Return the places of an outer request at a gate, made for the first of its calls.
+
+        There are `n_places`, or fewer where its share is smaller.
+        """
+        places = self._places.get((outer, gate))
         if places is None:
-            places = self._places[key] = asyncio.Semaphore(n_places)
+            places = self._places[outer, gate] = Places(n_places)
+        places.limit(min(n_places, self.shares.get(gate, n_places)))
         return places
 
 

@@ -13,6 +13,7 @@
     |  |- NoReplicaReady
     |  `- Draining
     |- DeadlineExceeded
+    |- AnswerUnread                the caller's; nothing can be told to him
     |- EngineError                 ours
     |  |- EngineStartError         the supervisor's
     |  |- EngineFailed
@@ -28,6 +29,7 @@ Cancellation is not an error and is not here.
 from typing import ClassVar
 
 __all__ = [
+    "AnswerUnread",
     "CapacityError",
     "ConfigError",
     "ContextTooLong",
@@ -144,6 +146,12 @@ class DeadlineExceeded(LocktenderError):
 
     code = "deadline_exceeded"
     retryable = True
+
+
+class AnswerUnread(LocktenderError):
+    """The caller did not read its answer, which was complete; its connection was cut off."""
+
+    code = "answer_unread"
 
 
 class EngineError(LocktenderError):

@@ -17,10 +17,14 @@ __all__ = ["CancelToken", "OuterRequest", "Scope", "outer_request"]
 class Scope:
     """The circumstances of one call to a model."""
 
-    timeout_s: float | None = None  # from arrival to the last token; None: the model's default
-    # The request, of an app layer, that this call is made for.  Room is asked once for each of
-    # them: its later calls wait in line, however full the gate is.  None: a request of its own.
+    # From arrival to the last token; it only shortens the model's own.  None: the model's.
+    timeout_s: float | None = None
+    # The request, of an app layer, that this call is made for.  The calls of each of them have one
+    # share of the gate.  None: a request of its own.
     outer: str | None = None
+    # For how long, from arrival, somebody who may be believed has said so: for so long an outer
+    # request that was let in has a claim to a place.  None: it is the caller's word alone.
+    outer_s: float | None = None
     caller_id: str | None = None  # the X-Request-Id that the caller sent; for logs only
     tenant: str | None = None  # whom the call is made for; None: nobody in particular
 
@@ -71,6 +75,8 @@ class OuterRequest:
     caller_id: str | None = None
     traceparent: str | None = None  # W3C Trace Context
     cancel: CancelToken = field(default_factory=CancelToken)
+    # The gates that have let a call of it in, by whatever names the caller of them.
+    entered: set[tuple[str, str]] = field(default_factory=set)
 
     def remaining_s(self, now: float) -> float | None:
         """Return how long the request may still take; None: as long as the model allows."""

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from locktender.app.shared_key import read_shared_key
 from locktender.config import Settings
 from locktender.core.errors import ConfigError, EngineStartError
 from locktender.core.events import Observer
@@ -40,9 +41,11 @@ class LocalModels:
 
     @property
     def n_inside(self) -> int:
-        """Requests that wait or run."""
+        """Requests that have not ended."""
         gates = [served.dispatcher for served in self.served.values()]
-        return sum(gate.n_waiting + gate.n_running for gate in gates)
+        return sum(
+            gate.n_waiting + gate.n_running + gate.n_outside + gate.n_sending for gate in gates
+        )
 
     async def stop_engines(self) -> None:
         """End the engines, and with them whatever still runs.  Safe to call twice."""
@@ -66,7 +69,7 @@ async def model_layer(
         )
         for model in models
     }
-    service = ModelService(served, settings.service, observer)
+    service = ModelService(served, settings.service, observer, shared_key=read_shared_key())
     running = LocalModels(service, served, supervisors)
     try:
         for supervisor in supervisors.values():

@@ -11,11 +11,13 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from locktender.core.errors import ConfigError
 from locktender.core.events import DrainStarted, Observer
 from locktender.deploy.local import LocalModels
 from locktender.deploy.stop import Stop
+from locktender.model.answer import ABORT
 
 __all__ = ["ModelServer", "listen"]
 
@@ -50,7 +52,7 @@ class ModelServer:
         self._drain_s = drain_s
         self._server = _Uvicorn(
             uvicorn.Config(
-                models.service.app(),
+                _abortable(models.service.app()),
                 log_level="warning",
                 access_log=False,
                 lifespan="off",
@@ -90,6 +92,23 @@ class ModelServer:
     def _stop_if_misconfigured(self) -> None:
         if self._models.config_error is not None:
             self.end()
+
+
+def _abortable(app: ASGIApp) -> ASGIApp:
+    """Have `app` find, in each request's scope, how to cut its connection off.
+
+    uvicorn closes a connection only when its caller has read all that was sent.
+    """
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        cycle = getattr(send, "__self__", None)  # uvicorn's own, since no middleware is around us
+        transport = getattr(cycle, "transport", None)
+        if transport is not None:
+            abort = {ABORT: {"connection": transport.abort}}
+            scope["extensions"] = {**scope.get("extensions", {}), **abort}
+        await app(scope, receive, send)
+
+    return call
 
 
 class _Uvicorn(uvicorn.Server):

@@ -1,13 +1,14 @@
 """Decide who may enter the gate, and tell those who may not when to come again.
 
-Synchronous, without a clock: time is an argument.  Whoever enters holds a `Permit` until the
-request has ended, however it ends; no request reaches the backlog without one.  The order of those
-inside is `backlog`'s.
+Synchronous, without a clock: time is an argument.  Whoever enters holds a `Permit`, which is a
+place, until the request has ended, however it ends; no request reaches the backlog without one.
+The order of those inside is `backlog`'s.
 
-Room is asked once for each outer request.  An app layer's agent calls the model many times for one
-request of its caller, and a batch calls it many times at once; refusing the third call of an agent
-whose tools have run would waste all that went before.  So a call that names an outer request which
-was let in enters beyond the room, up to a bound of its own, and waits.
+A request on its own finds a place or is refused.  Of the calls that an app layer makes for one
+request of its caller only the first asks for room: while one of them has a place, and for as long
+as their signature says, none is refused for want of one.  An agent that is refused at its third
+call has run its tools for nothing.  But nobody gets more room by it: such calls have their share
+(`share`), and stand outside for the rest.
 """
 
 import math
@@ -17,10 +18,11 @@ from dataclasses import dataclass
 from locktender.core.errors import QueueFull
 from locktender.core.request import ChatInput, GenerationRequest, Input, TextInput
 from locktender.model.settings import GateSettings
+from locktender.model.share import Part, Permit, Shares
 
-__all__ = ["Admission", "Permit", "Room", "max_total_tokens"]
+__all__ = ["Admission", "Room", "max_total_tokens"]
 
-_MAX_OUTERS = 4096  # outer requests remembered; beyond them the oldest asks for room again
+_MAX_KNOWN = 65_536  # outer requests remembered; beyond them the one longest silent asks again
 _N_ENDS = 64  # ends that the drain rate is measured over
 _ENDS_WINDOW_S = 60.0  # older ends say nothing about now
 _MAX_RETRY_AFTER_S = 120.0
@@ -48,21 +50,31 @@ def _max_prompt_tokens(source: Input) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What the gate holds at most."""
+    """What the gate holds at most.  Requests that run and those that wait have a place each."""
 
     max_running: int  # requests that run at once
     max_waiting: int
     max_tokens: int
-    max_beyond: int
+    max_share: int  # places of one outer request
+    max_shared: int  # places of all outer requests that have, or want, more than one
+    max_outside: int  # calls of outer requests that stand outside
 
     @classmethod
     def of(cls, settings: GateSettings, *, n_replicas: int) -> "Room":
         """Return the room in front of so many replicas."""
+        n_slots = settings.max_running * n_replicas
+        n_places = n_slots + settings.max_waiting
+        max_shared = n_places * settings.batches_share
+        if settings.batches_slots < 1:
+            # Who comes alone would else wait for a batch's call to end, however short the line is.
+            max_shared = min(max_shared, math.ceil(n_slots * settings.batches_slots))
         return cls(
-            max_running=settings.max_running * n_replicas,
+            max_running=n_slots,
             max_waiting=settings.max_waiting,
             max_tokens=settings.max_gate_tokens,
-            max_beyond=settings.max_beyond,
+            max_share=max(1, int(n_places * settings.batch_share)),
+            max_shared=max(1, int(max_shared)),
+            max_outside=settings.max_outside,
         )
 
     @property
@@ -71,58 +83,66 @@ class Room:
         return self.max_running + self.max_waiting
 
 
-@dataclass(slots=True, eq=False)
-class Permit:
-    """The right to be inside; given back once."""
-
-    tokens: int
-
-
 class Admission:
     """Counts who is inside.  A permit that was given out is in the counts until it comes back."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self._permits: set[Permit] = set()
+        self._permits: set[Permit] = set()  # of those inside
         self._tokens = 0
-        self._outers: OrderedDict[str, float] = OrderedDict()  # name -> until when it is known
+        self._shares = Shares(room.max_share, room.max_shared)
+        self._known: OrderedDict[str, float] = OrderedDict()  # signed, let in -> until when
         self._ends: deque[float] = deque(maxlen=_N_ENDS)
 
     @property
     def n_inside(self) -> int:
-        """Permits given out."""
+        """Places taken."""
         return len(self._permits)
 
-    def knows(self, outer: str | None, *, now: float) -> bool:
-        """Return whether `outer` names an outer request that was let in."""
-        return outer is not None and self._outers.get(outer, -math.inf) > now
+    @property
+    def n_outside(self) -> int:
+        """Permits that wait for a place."""
+        return self._shares.n_outside
 
-    def ask(self, tokens: int, *, outer: str | None, outer_until: float, now: float) -> Permit:
-        """Let a request of at most `tokens` in.
+    @property
+    def max_share(self) -> int:
+        """Places of one outer request."""
+        return self._room.max_share
 
-        `outer` names the outer request that it is part of; one that is let in is known until
-        `outer_until`.  Raises: QueueFull, with the seconds after which there may be room.
+    def knows(self, part: Part | None, *, now: float) -> bool:
+        """Return whether `part` is of an outer request that has a claim to a place."""
+        return part is not None and part.is_signed and self._known.get(part.outer, -math.inf) > now
+
+    def ask(self, tokens: int, part: Part | None, *, now: float) -> Permit:
+        """Let a request of at most `tokens` in; or have it stand outside, if it may.
+
+        Raises: QueueFull, with the seconds after which there may be room.
         """
-        is_known = self.knows(outer, now=now)
-        beyond = self._room.max_beyond if is_known else 0
-        if self.n_inside >= self._room.max_requests + beyond:
-            message = (
-                f"The gate is full: {self._room.max_running} requests may run and "
-                f"{self._room.max_waiting} wait. Try again later."
-            )
-            raise QueueFull(message, self.retry_after_s(now))
-        # A request that is alone inside is let in whatever it asks: the engine has the last word.
-        # Those of known outer requests are bounded by number, and each by the size of a body.
-        is_over = self._tokens + tokens > self._room.max_tokens
-        if self._permits and is_over and not is_known:
-            message = "The gate holds as many tokens as it may. Try again later."
-            raise QueueFull(message, self.retry_after_s(now))
-        if outer is not None and not is_known:
-            self._remember(outer, outer_until)
-        permit = Permit(tokens)
-        self._permits.add(permit)
-        self._tokens += tokens
+        permit = Permit(tokens, part)
+        if part is not None and (self._shares.has(part) or self.knows(part, now=now)):
+            self._shares.stand_outside(permit)
+            self.let_in()
+            self._refuse_crowd(permit, part, now)
+        else:
+            self._refuse_newcomer(tokens, now)
+            self._enter(permit)
+        if part is not None and part.until is not None:
+            self._remember(part.outer, part.until)
         return permit
+
+    def let_in(self) -> list[Permit]:
+        """Let in those outside whose turn it is, and return their permits.
+
+        To be called whenever something has come back.
+        """
+        entered = []
+        while self.n_inside < self._room.max_requests:
+            permit = self._shares.next(self._fits)
+            if permit is None:
+                break
+            self._enter(permit)
+            entered.append(permit)
+        return entered
 
     def correct(self, permit: Permit, tokens: int) -> None:
         """Replace the bound that `permit` was given on by what the engine has counted."""
@@ -136,6 +156,9 @@ class Admission:
             self._permits.remove(permit)
             self._tokens -= permit.tokens
             self._ends.append(now)
+            self._shares.leave(permit)
+        elif not permit.is_inside:
+            self._shares.leave(permit)
 
     def retry_after_s(self, now: float) -> float | None:
         """Estimate when those who wait now will have left, from the measured drain rate."""
@@ -146,7 +169,40 @@ class Admission:
         n_waiting = max(1, self.n_inside - self._room.max_running)
         return float(min(_MAX_RETRY_AFTER_S, max(1, math.ceil(n_waiting / rate))))
 
+    def _refuse_newcomer(self, tokens: int, now: float) -> None:
+        """Raises: QueueFull."""
+        if self.n_inside >= self._room.max_requests:
+            message = (
+                f"The gate is full: {self._room.max_running} requests may run and "
+                f"{self._room.max_waiting} wait. Try again later."
+            )
+            raise QueueFull(message, self.retry_after_s(now))
+        if not self._fits(tokens):
+            message = "The gate holds as many tokens as it may. Try again later."
+            raise QueueFull(message, self.retry_after_s(now))
+
+    def _refuse_crowd(self, permit: Permit, part: Part, now: float) -> None:
+        """Raises: QueueFull if `permit` is one too many of those outside."""
+        room = self._room
+        if not permit.is_inside and self._shares.is_crowded(
+            part, room.max_outside, room.max_tokens
+        ):
+            self._shares.leave(permit)
+            message = "Too many calls wait for a place in the gate already. Try again later."
+            raise QueueFull(message, self.retry_after_s(now))
+
+    def _fits(self, tokens: int) -> bool:
+        # A request that is alone inside is let in whatever it asks: the engine has the last word.
+        return not self._permits or self._tokens + tokens <= self._room.max_tokens
+
+    def _enter(self, permit: Permit) -> None:
+        permit.is_inside = True
+        self._permits.add(permit)
+        self._tokens += permit.tokens
+        self._shares.enter(permit)
+
     def _remember(self, outer: str, until: float) -> None:
-        self._outers[outer] = until
-        while len(self._outers) > _MAX_OUTERS:
-            self._outers.popitem(last=False)
+        self._known[outer] = max(until, self._known.get(outer, until))
+        self._known.move_to_end(outer)
+        while len(self._known) > _MAX_KNOWN:
+            self._known.popitem(last=False)

@@ -3,6 +3,8 @@
 Holds back the status line until there is something to say, so that a refusal, a passed deadline or
 an engine's objection is an HTTP status wherever it still can be; once it is out, an error is one
 ``event: error`` frame and a cleanly ended stream.  A caller that leaves cancels everything below.
+One that does not read has its text collected, and merged, by `desk`: its place is free when the
+engine has done, and it has a bounded time from then on, after which its connection is cut off.
 Above it, `service` has read and checked the body; below, `dispatcher` has the gate.
 """
 
@@ -17,18 +19,22 @@ from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as HttpScope
 
-from locktender.core.errors import LocktenderError
+from locktender.core.errors import AnswerUnread, LocktenderError
 from locktender.core.request import Delta, FinishReason, GenerationRequest
 from locktender.core.scope import Scope
 from locktender.model.dispatcher import Dispatcher
-from locktender.wire.header import REQUEST_ID
+from locktender.wire.header import REQUEST_ID, SHARE
 from locktender.wire.openai_reply import DONE, ChunkEncoder, Usage, completion, error_frame
 from locktender.wire.problem import Problem, openai_problem
 from locktender.wire.sse import encode_comment
 
-__all__ = ["Answer", "Asked"]
+__all__ = ["ABORT", "Answer", "Asked"]
 
 _log = logging.getLogger(__name__)
+
+ABORT = "locktender.abort"  # the ASGI extension by which a server lets a connection be cut off
+
+_PIECE_BYTES = 64 * 1024
 
 _STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -45,8 +51,9 @@ class Asked:
     scope: Scope
     include_usage: bool
     keep_alive_s: float  # between comments while a stream waits for its first token
-    # A caller that reads nothing cannot hold its place for longer than this.
-    max_send_s: float
+    # When the engine has done: how much text may be unread, and how long that may take to be read.
+    max_unread_bytes: int
+    unread_s: float
 
 
 class Answer(Response):
@@ -59,27 +66,45 @@ class Answer(Response):
         self._id = f"chatcmpl-{asked.request.id}"
         self._created = int(time.time())
 
-    async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+    async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
         """Work and send, until the last byte or until the caller has left."""
-        out = _Reply(send, self._asked.scope.caller_id or self._asked.request.id)
+        named = {
+            REQUEST_ID.lower(): self._asked.scope.caller_id or self._asked.request.id,
+            SHARE.lower(): str(self._dispatcher.share),
+        }
+        out = _Reply(send, named)
         work = self._stream(out) if self._asked.request.stream else self._whole(out)
-        await _unless_left(receive, self._to_its_end(work, out))
-
-    async def _to_its_end(self, work: Awaitable[None], out: "_Reply") -> None:
         try:
-            async with asyncio.timeout(self._asked.max_send_s):
-                await self._answered(work, out)
-        except TimeoutError:
-            _log.warning("request %s: its answer was not read in time", self._asked.request.id)
+            await _unless_left(receive, self._answered(work, out))
+        except AnswerUnread as error:
+            _log.warning("request %s: %s", self._asked.request.id, error.message)
+            await _cut_off(scope, receive)
 
     async def _answered(self, work: Awaitable[None], out: "_Reply") -> None:
+        """Raises: AnswerUnread."""
         try:
             await work
+        except AnswerUnread:
+            raise
         except LocktenderError as error:
-            await out.fail(openai_problem(error))
+            await self._sent(out.fail(openai_problem(error)))
         except Exception as error:  # noqa: BLE001 - the ASGI boundary: a fault of ours is answered
             _log.exception("request %s failed", self._asked.request.id)
-            await out.fail(openai_problem(error))
+            await self._sent(out.fail(openai_problem(error)))
+
+    async def _sent(self, sending: Awaitable[None]) -> None:
+        """Send what is left of an answer.  Raises: AnswerUnread."""
+        try:
+            async with asyncio.timeout(self._asked.unread_s):
+                await sending
+        except TimeoutError as error:
+            raise self._unread() from error
+
+    def _unread(self) -> AnswerUnread:
+        return AnswerUnread(
+            f"Its answer was not read within {self._asked.unread_s:g} s of its end, or left more "
+            f"than {self._asked.max_unread_bytes:,} bytes to be read."
+        )
 
     async def _whole(self, out: "_Reply") -> None:
         request = self._asked.request
@@ -93,22 +118,29 @@ class Answer(Response):
             finish_reason=answer.finish_reason or FinishReason.STOP,
             usage=Usage(answer.prompt_tokens or 0, answer.n_tokens),
         )
-        await out.send_whole(200, {"content-type": "application/json"}, body)
+        await self._sent(out.send_whole(200, {"content-type": "application/json"}, body))
 
     async def _stream(self, out: "_Reply") -> None:
-        asked = self._asked
+        asked, loop = self._asked, asyncio.get_running_loop()
         frames = _Frames(
             self._id, asked.request.model, self._created, include_usage=asked.include_usage
         )
-        async with (
-            self._dispatcher.open(asked.request, asked.scope) as deltas,
-            aclosing(_with_pauses(deltas, asked.keep_alive_s)) as pieces,
-        ):
-            async for delta in pieces:
-                frame = encode_comment("waiting") if delta is None else frames.of(delta)
-                if frame:
-                    await out.send_part(frame)
-        await out.end()
+        limit = asyncio.timeout(None)  # until the engine has done, the request's own limit holds
+
+        def engine_has_done(n_unread: int) -> None:
+            is_much = n_unread + out.n_held > asked.max_unread_bytes
+            limit.reschedule(loop.time() + (0.0 if is_much else asked.unread_s))
+
+        async with self._dispatcher.open(asked.request, asked.scope, engine_has_done) as deltas:
+            try:
+                async with limit, aclosing(_with_pauses(deltas, asked.keep_alive_s)) as pieces:
+                    async for delta in pieces:
+                        frame = encode_comment("waiting") if delta is None else frames.of(delta)
+                        if frame:
+                            await out.send_part(frame)
+                    await out.end()
+            except TimeoutError as error:
+                raise self._unread() from error
 
 
 class _Frames:
@@ -146,16 +178,22 @@ class _Frames:
 class _Reply:
     """The HTTP answer: knows whether the status line is out."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, headers: Mapping[str, str]) -> None:
         self._send = send
-        self._request_id = request_id
+        self._headers = headers  # of every answer
+        self.n_held = 0  # bytes of the part at hand that the server has not taken
         self._has_begun = False
 
     async def send_part(self, body: bytes) -> None:
         """Send a part of a stream, which begins with the first."""
         if not self._has_begun:
             await self._begin(200, _STREAM_HEADERS)
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        self.n_held = len(body)
+        # In pieces, since the server takes each whole before it waits for the caller to read.
+        for start in range(0, len(body), _PIECE_BYTES):
+            piece = body[start : start + _PIECE_BYTES]
+            self.n_held -= len(piece)
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def send_whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Send an answer that is no stream."""
@@ -176,7 +214,7 @@ class _Reply:
 
     async def _begin(self, status: int, headers: Mapping[str, str]) -> None:
         self._has_begun = True
-        named = {**headers, REQUEST_ID.lower(): self._request_id}
+        named = {**headers, **self._headers}
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in named.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
@@ -220,6 +258,14 @@ async def _unless_left(receive: Receive, work: Coroutine[None, None, None]) -> N
         await asyncio.wait([task])
     if not task.cancelled():
         task.result()
+
+
+async def _cut_off(scope: HttpScope, receive: Receive) -> None:
+    """Close the caller's connection without waiting for it to read, where the server can."""
+    abort = scope.get("extensions", {}).get(ABORT)
+    if abort is not None:
+        abort["connection"]()
+        await _left(receive)  # at once: the server would miss the rest of the answer
 
 
 async def _left(receive: Receive) -> None:

@@ -28,6 +28,8 @@ class DeskRun:
         self._outputs: deque[Output] = deque()
         self._arrived = asyncio.Event()
         self._is_over = False
+        self._last: Output | None = None
+        self._tell: Callable[[Output, int], None] | None = None
 
     def feed(self, output: Output) -> None:
         """Take what the engine gave, merged into what the reader has not read yet."""
@@ -56,9 +58,27 @@ class DeskRun:
     def fail(self, error: LocktenderError) -> None:
         self.feed(error)
         self._desk.drop(self._key)
+        self.end(error)
+
+    def end(self, last: Output) -> None:
+        """Note that the engine has done with it, and its room is free; `last` has been fed."""
+        self._last = last
+        if self._tell is not None:
+            self._tell(last, self._n_unread())
+            self._tell = None
+
+    def when_over(self, tell: Callable[[Output, int], None]) -> None:
+        self._tell = tell
+        if self._last is not None:
+            self.end(self._last)
+
+    def _n_unread(self) -> int:
+        deltas = (output for output in self._outputs if isinstance(output, Delta))
+        return sum(len(delta.text.encode("utf-8", "surrogatepass")) for delta in deltas)
 
     async def aclose(self) -> None:
         self._is_over = True
+        self._tell = None
         self._desk.drop(self._key)
 
 
@@ -117,6 +137,7 @@ class Desk:
         held.run.feed(output)
         if isinstance(output, LocktenderError) or output.finish_reason is not None:
             self._close(key)
+            held.run.end(output)
         elif output.prompt_tokens is not None:
             self._correct(held, output.prompt_tokens)
 

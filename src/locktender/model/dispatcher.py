@@ -7,8 +7,10 @@ event loop.  Above, `service` turns HTTP into requests; below, a `Pool` of repli
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from functools import partial
 
 from locktender.core.errors import (
     DeadlineExceeded,
@@ -26,8 +28,10 @@ from locktender.core.events import (
 )
 from locktender.core.request import Delta, GenerationRequest
 from locktender.core.scope import Scope
-from locktender.model.admission import Admission, Room, max_total_tokens
+from locktender.model.admission import Room, max_total_tokens
 from locktender.model.backlog import NO_GROUP, Ticket
+from locktender.model.engine import Output
+from locktender.model.entrance import Entrance
 from locktender.model.line import Line
 from locktender.model.quarantine import Quarantine
 from locktender.model.replica import Pool, Run
@@ -45,10 +49,11 @@ class Dispatcher:
         self._settings = settings
         self._pool = pool
         self._observer = observer
-        self._admission = Admission(Room.of(settings, n_replicas=pool.size))
+        self._entrance = Entrance(Room.of(settings, n_replicas=pool.size))
         self._quarantine = Quarantine(settings.ban_s)
         self._line = Line(pool, self._quarantine, observer)
         self._sequences = itertools.count(1)
+        self._n_visits = 0
         self._is_draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -59,36 +64,59 @@ class Dispatcher:
 
     @property
     def n_waiting(self) -> int:
-        """Requests in line."""
-        return len(self._line)
+        """Places to wait in that are taken.
+
+        While an engine is down more may be in line: they have the places of those that would run.
+        """
+        return min(len(self._line), self._settings.max_waiting)
 
     @property
     def n_running(self) -> int:
-        """Requests that are out of the line and not ended."""
-        return self._admission.n_inside - len(self._line)
+        """Places to run in that are taken."""
+        return self._entrance.n_inside - self.n_waiting
+
+    @property
+    def n_outside(self) -> int:
+        """Calls of outer requests that wait for a place."""
+        return self._entrance.n_outside
+
+    @property
+    def n_sending(self) -> int:
+        """Answers that wait to be read, and have no place any more."""
+        return self._n_visits - self._entrance.n_inside - self.n_outside
+
+    @property
+    def share(self) -> int:
+        """The places that the calls of one outer request may have at once."""
+        return self._entrance.share
 
     def drain(self) -> None:
         """Refuse new requests from now on; those inside are seen to their end."""
         self._is_draining = True
 
     async def wait_idle(self) -> None:
-        """Return when nobody is inside."""
+        """Return when everybody has left."""
         await self._idle.wait()
 
     @asynccontextmanager
     async def open(
-        self, request: GenerationRequest, scope: Scope
+        self,
+        request: GenerationRequest,
+        scope: Scope,
+        on_done: Callable[[int], None] = lambda _: None,
     ) -> AsyncIterator[AsyncIterator[Delta]]:
         """Let `request` in and give its deltas; leaving the block ends it, wherever it is.
 
         A request that does not stream gets its answer as one delta, so that it can be tried again
-        until its engine has finished.
+        until its engine has finished.  Its place is free when the engine has done with it, however
+        slowly its deltas are read; `on_done` is told then how many bytes of text are unread.
 
         Raises, on entry: QueueFull, Draining, NoReplicaReady, PoisonedRequest.  While its deltas
         are read: WaitTooLong, DeadlineExceeded, NoReplicaReady, PoisonedRequest, ReplicaLost, and
         what the engine has against it.
         """
         visit = self._enter(request, scope)
+        visit.on_done = on_done
         error: LocktenderError | None = None
         try:
             async with aclosing(self._deltas(visit)) as deltas:
@@ -118,6 +146,7 @@ class Dispatcher:
             )
             self._observer(ended)
             raise
+        self._n_visits += 1
         self._idle.clear()
         return visit
 
@@ -126,18 +155,18 @@ class Dispatcher:
         now = loop.time()
         if self._is_draining:
             message = "The service is shutting down. Try again later."
-            raise Draining(message, self._admission.retry_after_s(now))
+            raise Draining(message, self._entrance.retry_after_s)
         refusal = self._pool.refusal()
         if refusal is not None:
             raise refusal
         group = self._quarantine.admit(request, now=now)
-        timeout_s = self._settings.timeout_s if scope.timeout_s is None else scope.timeout_s
-        deadline = now + timeout_s
+        # Whoever names a time limit, for himself or for a caller of his, gets no longer by it.
+        timeout_s = self._settings.timeout_s
+        deadline = now + (timeout_s if scope.timeout_s is None else min(timeout_s, scope.timeout_s))
         tokens = max_total_tokens(request)
-        is_inner = self._admission.knows(scope.outer, now=now)
-        permit = self._admission.ask(tokens, outer=scope.outer, outer_until=deadline, now=now)
+        permit, has_claim = self._entrance.ask(tokens, scope)
         # A later call of a request that was let in waits for as long as that request may take.
-        leave_at = deadline if is_inner else min(deadline, now + self._settings.max_wait_s)
+        leave_at = deadline if has_claim else min(deadline, now + self._settings.max_wait_s)
         ticket = Ticket(next(self._sequences), tokens, leave_at, group)
         turn: asyncio.Future[Run | None] = loop.create_future()
         return Visit(request, scope.caller_id, now, deadline, permit, ticket, turn)
@@ -146,16 +175,25 @@ class Dispatcher:
         now = asyncio.get_running_loop().time()
         if visit.is_complete:  # Whether or not the caller read on to see that nothing follows.
             self._quarantine.clear(visit.request)
-        self._admission.give_back(visit.permit, now=now)
-        if self._admission.n_inside == 0:
+        self._entrance.give_back(visit.permit)
+        self._n_visits -= 1
+        if self._n_visits == 0:
             self._idle.set()
         self._observer(visit.ended(error, now))
+
+    def _engine_has_done(self, visit: Visit, last: Output, n_unread: int) -> None:
+        """Free the place of `visit`, unless it may be tried again."""
+        if isinstance(last, ReplicaLost) and not visit.has_sent:
+            return
+        self._entrance.give_back(visit.permit)
+        visit.on_done(n_unread)
 
     async def _deltas(self, visit: Visit) -> AsyncGenerator[Delta, None]:
         """Give the answer, trying again for as long as nothing of it has been given."""
         loop = asyncio.get_running_loop()
         while True:
             run = await self._turn(visit)
+            run.when_over(partial(self._engine_has_done, visit))
             # One timer for the whole answer: a time limit around each piece would cost more.
             timer = loop.call_at(visit.deadline, _expire, run, visit)
             try:
@@ -192,7 +230,7 @@ class Dispatcher:
             self._line.prove(visit.ticket)
         if delta.prompt_tokens is not None:
             counted = delta.prompt_tokens + visit.request.max_tokens
-            self._admission.correct(visit.permit, counted)
+            self._entrance.correct(visit.permit, counted)
 
     def _return_to_line(self, visit: Visit, loss: ReplicaLost) -> None:
         """Make ready for another try.  Raises: PoisonedRequest, ReplicaLost."""
@@ -208,14 +246,25 @@ class Dispatcher:
         self._observer(RequestReturned(visit.request.id, self._model))
 
     async def _turn(self, visit: Visit) -> Run:
+        """Wait for a place, and in line.  Raises: WaitTooLong, and what `Line.turn` does."""
+        if not visit.permit.is_inside:
+            try:
+                await self._entrance.wait(visit.permit, visit.ticket.leave_at)
+            except TimeoutError as error:
+                raise self._late(visit) from error
+            # Its place in the line is that of one who comes now.
+            visit.ticket = replace(visit.ticket, sequence=next(self._sequences))
         run = await self._line.turn(visit)
-        if run is not None:
-            return run
+        if run is None:
+            raise self._late(visit)
+        return run
+
+    def _late(self, visit: Visit) -> WaitTooLong | DeadlineExceeded:
+        """Describe a wait that was too long."""
         if visit.ticket.leave_at >= visit.deadline:
-            raise _deadline_exceeded(visit, "waited")
+            return _deadline_exceeded(visit, "waited")
         message = f"No engine was free within {self._settings.max_wait_s:g} s. Try again later."
-        now = asyncio.get_running_loop().time()
-        raise WaitTooLong(message, self._admission.retry_after_s(now))
+        return WaitTooLong(message, self._entrance.retry_after_s)
 
 
 def _expire(run: Run, visit: Visit) -> None:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from locktender.core.errors import CapacityError, LocktenderError
 from locktender.core.request import Delta, GenerationRequest
+from locktender.model.engine import Output
 
 __all__ = ["Load", "Pool", "Replica", "Run"]
 
@@ -40,6 +41,15 @@ class Run(Protocol):
 
     def fail(self, error: LocktenderError) -> None:
         """End the request; its reader finds `error` behind what has come."""
+        ...
+
+    def when_over(self, tell: Callable[[Output, int], None]) -> None:
+        """Have `tell` called once the engine has done with the request, now if it has.
+
+        It is given the last output, and how many bytes of text wait to be read; that may come
+        much later.  Not called for a run that is closed before, nor by one whose reader reads its
+        last output as soon as it is there.
+        """
         ...
 
     async def aclose(self) -> None:

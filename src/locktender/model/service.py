@@ -20,20 +20,19 @@ from starlette.responses import Response
 
 from locktender.core.errors import InvalidRequest, LocktenderError, RequestTooLarge, UnknownModel
 from locktender.core.events import Observer, Outcome, RequestEnded, RequestReceived
-from locktender.core.scope import Scope
 from locktender.core.version import __version__
 from locktender.model.answer import Answer, Asked
 from locktender.model.dispatcher import Dispatcher
 from locktender.model.settings import GateSettings
+from locktender.model.trust import Trust
 from locktender.model.visit import outcome_of
-from locktender.wire.header import OUTER, REQUEST_ID, TENANT, TIMEOUT, parse_id, parse_timeout
+from locktender.wire.header import REQUEST_ID, parse_id
 from locktender.wire.openai import ChatCompletionBody, generation_request, parse_chat_completion
 from locktender.wire.openai_reply import model_card, model_list
 from locktender.wire.problem import openai_problem
 
 __all__ = ["ModelService", "Served", "ServiceSettings"]
 
-_SEND_GRACE_S = 30.0  # for the last bytes of an answer, after its deadline
 # A body over the limit is read on for so long, that the caller can hear why it is refused.
 _MAX_DISCARDED_BYTES = 16 * 1024 * 1024
 
@@ -45,6 +44,10 @@ class ServiceSettings:
     max_body_bytes: int = 1_000_000
     body_timeout_s: float = 30.0  # for the whole body to arrive
     keep_alive_s: float = 5.0  # between comments while a stream waits; proxies give up after 15 s
+    # What an answer may leave unread when its engine has done with it: so many bytes of a stream's
+    # text, and for so long.  Its place is free then; beyond either its connection is cut off.
+    max_unread_bytes: int = 1_000_000
+    unread_s: float = 30.0
 
 
 class Health(Protocol):
@@ -83,11 +86,17 @@ class ModelService:
     """The models of one process behind one port."""
 
     def __init__(
-        self, models: Mapping[str, Served], settings: ServiceSettings, observer: Observer
+        self,
+        models: Mapping[str, Served],
+        settings: ServiceSettings,
+        observer: Observer,
+        *,
+        shared_key: bytes | None = None,  # of the deployment's processes, whose calls are signed
     ) -> None:
         self._models = models
         self._settings = settings
         self._observer = observer
+        self._trust = Trust(shared_key)
         self._created = int(time.time())
         self._is_draining = False
 
@@ -146,20 +155,13 @@ class ModelService:
             default_max_tokens=served.gate.default_max_tokens,
             max_tokens=served.gate.max_tokens,
         )
-        headers = request.headers
-        timeout_s = parse_timeout(headers.get(TIMEOUT))
-        scope = Scope(
-            timeout_s=timeout_s,
-            outer=parse_id(headers.get(OUTER)),
-            caller_id=arrival.caller_id,
-            tenant=parse_id(headers.get(TENANT)),
-        )
         asked = Asked(
             request=generation,
-            scope=scope,
+            scope=self._trust.scope(request.headers, arrival.caller_id, now=time.time()),
             include_usage=body.include_usage,
             keep_alive_s=self._settings.keep_alive_s,
-            max_send_s=(timeout_s or served.gate.timeout_s) + _SEND_GRACE_S,
+            max_unread_bytes=self._settings.max_unread_bytes,
+            unread_s=self._settings.unread_s,
         )
         return Answer(served.dispatcher, asked)
 
@@ -201,6 +203,8 @@ class ModelService:
                 "waiting": served.dispatcher.n_waiting,
                 "running": served.dispatcher.n_running,
                 "trouble": served.health.trouble,
+                "outside": served.dispatcher.n_outside,  # beyond their outer request's share
+                "sending": served.dispatcher.n_sending,  # answers that are still being read
             }
             for name, served in self._models.items()
         }

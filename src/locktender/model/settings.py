@@ -22,10 +22,18 @@ class GateSettings:
     max_running: int = 16  # requests in each engine at once
     max_waiting: int = 128  # requests in the gate, beside those that run
     max_wait_s: float = 60.0  # the longest wait for an engine
-    timeout_s: float = 600.0  # from arrival to the last token, where the caller names no limit
+    timeout_s: float = 600.0  # from arrival to the last token; a caller may only name less
     max_gate_tokens: int = 4_000_000  # upper bounds of all requests let in, prompts and answers
-    # Later calls of outer requests that were let in may exceed `max_waiting` by so many.
-    max_beyond: int = 1024
+    # Parts of the places, which are those to run in and those to wait in: for the calls of one
+    # outer request (a batch, an agent), and for all that have more than one place together.
+    batch_share: float = 0.25
+    batches_share: float = 0.5
+    # They have no more places than this part of the engines' slots, so that who comes alone finds
+    # a slot; what they wait for, they wait for outside.  1: no such bound.
+    batches_slots: float = 0.875
+    # Calls of outer requests that were let in, and have their share, that may wait for a place
+    # with their connection; signed ones and others apart.
+    max_outside: int = 1024
     default_max_tokens: int = 512  # new tokens, where the caller names no maximum
     max_tokens: int = 4096  # new tokens that a caller may ask for
     ban_s: float = 600.0  # for which a prompt that was found to kill engines is refused
@@ -34,8 +42,10 @@ class GateSettings:
         """Refuse bounds that cannot work."""
         for name in ("max_running", "max_tokens", "default_max_tokens", "max_gate_tokens"):
             _at_least(self, name, 1)
-        for name in ("max_waiting", "max_beyond"):
+        for name in ("max_waiting", "max_outside"):
             _at_least(self, name, 0)
+        for name in ("batch_share", "batches_share", "batches_slots"):
+            _is_part(self, name)
         for name in ("max_wait_s", "timeout_s", "ban_s"):
             _at_least(self, name, _MIN_WAIT_S)
         if self.default_max_tokens > self.max_tokens:
@@ -76,6 +86,13 @@ class ModelSettings:
     options: tuple[tuple[str, str | int | float | bool], ...] = ()  # the engine's own
     gate: GateSettings = field(default_factory=GateSettings)
     supervision: SupervisionSettings = field(default_factory=SupervisionSettings)
+
+
+def _is_part(settings: object, name: str) -> None:
+    value = getattr(settings, name)
+    if not 0 < value <= 1:
+        message = f"`{name}` must be above 0 and at most 1, not {value}."
+        raise ConfigError(message)
 
 
 def _at_least(settings: object, name: str, least: float) -> None:

@@ -4,9 +4,11 @@ It holds and counts; `dispatcher` decides nothing by it but acts through it.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from locktender.core.errors import (
+    AnswerUnread,
     CapacityError,
     DeadlineExceeded,
     LocktenderError,
@@ -14,9 +16,9 @@ from locktender.core.errors import (
 )
 from locktender.core.events import Outcome, RequestEnded
 from locktender.core.request import Delta, GenerationRequest
-from locktender.model.admission import Permit
 from locktender.model.backlog import Ticket
 from locktender.model.replica import Run
+from locktender.model.share import Permit
 
 __all__ = ["Visit", "outcome_of"]
 
@@ -32,6 +34,8 @@ def outcome_of(error: LocktenderError) -> Outcome:
             return Outcome.REFUSED
         case DeadlineExceeded():
             return Outcome.EXPIRED
+        case AnswerUnread():
+            return Outcome.CANCELLED
         case _:
             return Outcome.FAILED
 
@@ -55,6 +59,8 @@ class Visit:
     has_sent: bool = False  # text has left to the caller
     is_complete: bool = False  # the last delta has
     proof_tokens: int = 0  # with so many it is beyond the place where its engine died; 0: proven
+    # Told when its engine has done, with the bytes of text that are unread then.
+    on_done: Callable[[int], None] = lambda _: None
 
     def note(self, delta: Delta, now: float) -> None:
         """Count what `delta` brings."""

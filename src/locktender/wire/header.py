@@ -11,6 +11,8 @@ from locktender.core.errors import InvalidRequest
 __all__ = [
     "OUTER",
     "REQUEST_ID",
+    "SHARE",
+    "SIGNATURE",
     "TENANT",
     "TIMEOUT",
     "TRACE_PARENT",
@@ -20,9 +22,12 @@ __all__ = [
 
 REQUEST_ID = "X-Request-Id"
 TIMEOUT = "X-Request-Timeout-Seconds"
-# The request of an app layer that this call is made for; its later calls are not refused for want
-# of room (`model.admission`).
+# The request of an app layer that this call is made for.  Its calls have one share of the gate
+# (`model.admission`); more than that they have only if they are signed.
 OUTER = "X-Locktender-Outer-Request"
+SIGNATURE = "X-Locktender-Signature"  # of an inner call (`wire.inner_call`)
+# In an answer: how many calls of one outer request the gate has room for at once.
+SHARE = "X-Locktender-Share"
 # Whom a call is made for; never a key or another secret.
 TENANT = "X-Locktender-Tenant"
 TRACE_PARENT = "traceparent"  # W3C Trace Context
