@@ -16,6 +16,10 @@ from locktender.core.errors import ConfigError
 from locktender.core.events import DrainStarted, Observer
 from locktender.deploy.local import LocalModels
 from locktender.deploy.stop import Stop
+from locktender.http.door import Wire
+from locktender.http.settings import Doors
+from locktender.http.stack import server_config
+from locktender.wire.problem import openai_problem
 
 __all__ = ["ModelServer", "listen"]
 
@@ -44,16 +48,19 @@ def listen(host: str, port: int) -> socket.socket:
 class ModelServer:
     """One model service on one socket: `serve`, until `drain` has been called."""
 
-    def __init__(self, models: LocalModels, observer: Observer, *, drain_s: float) -> None:
+    def __init__(
+        self, models: LocalModels, observer: Observer, doors: Doors, *, drain_s: float
+    ) -> None:
         self._models = models
         self._observer = observer
         self._drain_s = drain_s
         self._server = _Uvicorn(
-            uvicorn.Config(
+            server_config(
                 models.service.app(),
-                log_level="warning",
-                access_log=False,
+                doors,
+                Wire(openai_problem, takes_x_api_key=False),
                 lifespan="off",
+                ws="none",
                 server_header=False,
                 timeout_graceful_shutdown=_LAST_BYTES_S,
             )
