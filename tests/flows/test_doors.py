@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import anyio
 import httpx
 import openai
@@ -133,9 +132,7 @@ async def test_both_servers_answer_to_their_own_hosts_and_pages(
     assert (await got("GET", health, {"Host": "evil.example"})).status_code == 200
 
 
-async def test_an_app_of_ones_own_has_the_key_and_no_other_check(
-    started: Starter, client: aiohttp.ClientSession
-) -> None:
+async def test_an_app_of_ones_own_has_the_key_and_no_other_check(started: Starter) -> None:
     url, _ = started.start_app("chains:app", **SETTINGS)
     headers = {**BEARER, "Host": "evil.example", "Origin": "http://evil.example"}
     with anyio.fail_after(60):

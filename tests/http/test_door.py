@@ -88,7 +88,7 @@ async def test_a_page_is_free_and_knows_that_a_key_is_wanted() -> None:
         scopes.append(scope)
         await seen(scope, receive, send)
 
-    wire = Wire(langserve_problem, takes_x_api_key=True, is_free=lambda scope: True)
+    wire = Wire(langserve_problem, takes_x_api_key=True, is_free=lambda _: True)
     door = Door(page, DoorSettings(api_keys=(KEY,), hosts=None), wire)
     transport = httpx.ASGITransport(door)
     async with httpx.AsyncClient(transport=transport, base_url="http://any") as client:
@@ -191,5 +191,3 @@ async def test_a_websocket_without_the_key_is_refused(*, has_extension: bool) ->
         assert sent[0]["status"] == 401
     else:
         assert sent == [{"type": "websocket.close", "code": 1008}]
-
-

@@ -17,7 +17,10 @@ from locktender.http.host import (
         ("LocalHost:8000", Authority("localhost", 8000)),
         ("[::1]:80", Authority("::1", 80)),
         ("127.0.0.1", Authority("127.0.0.1", None)),
-        *((bad, None) for bad in ("", "a b", "a:b", "[::1", "a:8000:1", "ann@a", "a/b", "a:123456")),
+        *(
+            (bad, None)
+            for bad in ("", "a b", "a:b", "[::1", "a:8000:1", "ann@a", "a/b", "a:123456")
+        ),
     ],
 )
 def test_a_host_and_its_port_are_read(text: str, authority: Authority | None) -> None:

@@ -39,5 +39,5 @@ def test_a_bound_that_cannot_work_is_refused_by_name(name: str, value: Any) -> N
 
 
 def test_a_proxy_that_is_no_address_is_refused() -> None:
-    with pytest.raises(ConfigError, match="trusted_proxies.*'nginx'"):
+    with pytest.raises(ConfigError, match=r"trusted_proxies.*'nginx'"):
         DoorSettings(trusted_proxies=("nginx",))
