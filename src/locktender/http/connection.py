@@ -114,25 +114,24 @@ class BoundedProtocol(HttpToolsProtocol):
         else:  # The rest of a body whose answer did not wait for it.
             self._wait_for_request()
 
-    def on_message_begin(self) -> None:
-        """Begin a head."""
-        super().on_message_begin()
-        self._is_in_head = True
-        self._is_offer = False
-        self._n_unread = max(1, self._n_unread)  # The rest of it may be in another piece.
-
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the head is too large."""
-        self._check_head()
+        settings = self._settings
+        if self._n_unread > settings.max_header_bytes or len(self.headers) > settings.max_headers:
+            self._check_head()
         self._is_in_head = False
         self._n_unread = 0
-        self._stop_head_timer()
-        if self.parser.should_upgrade() and not self._should_upgrade():
-            self._is_offer = True  # The parser stops here, and `_feed` goes on.
-            return
+        if self._head_timer is not None:
+            self._stop_head_timer()
+        self._is_offer = has_upgrade = self.parser.should_upgrade()
+        if has_upgrade:
+            self._check_method()
+            self._is_offer = not self._should_upgrade()
+            if self._is_offer:  # The parser stops here, and `_feed` goes on.
+                return
         self._crowd.begin(self)
         super().on_headers_complete()
-        if not self.parser.should_upgrade():
+        if not has_upgrade:
             self.headers = []  # for the trailers, which nobody reads
 
     def on_body(self, body: bytes) -> None:
@@ -200,6 +199,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if n_bytes > settings.max_header_bytes or len(self.headers) > settings.max_headers:
             self._turn_away(self._too_large())
             raise _TurnedAwayError
+
+    def _check_method(self) -> None:
+        """Raise as `_check_head` for a method after which there would be no HTTP."""
         if self.parser.get_method() == _CONNECT:
             self._turn_away(InvalidRequest("This server is no proxy."), _BAD_REQUEST)
             raise _TurnedAwayError

@@ -30,20 +30,18 @@ class Keys:
 
     def open_for(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Whether one of ASGI's `headers` has one of the keys."""
-        return any(self._opens(given) for given in self._given(headers))
-
-    def _given(self, headers: Iterable[tuple[bytes, bytes]]) -> Iterable[bytes]:
         for name, value in headers:
             if name == b"authorization":
                 scheme, _, key = value.partition(b" ")
-                if scheme.lower() == _BEARER:
-                    yield key.strip(b" ")
-            elif name == b"x-api-key" and self._takes_x_api_key:
-                yield value
+                if scheme.lower() == _BEARER and self._opens(key.strip(b" ")):
+                    return True
+            elif name == b"x-api-key" and self._takes_x_api_key and self._opens(value):
+                return True
+        return False
 
     def _opens(self, given: bytes) -> bool:
         digest = _digest(given)
-        return any(hmac.compare_digest(digest, key) for key in self._digests)
+        return True in [hmac.compare_digest(digest, key) for key in self._digests]
 
 
 def _digest(key: bytes) -> bytes:
