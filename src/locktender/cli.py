@@ -40,6 +40,25 @@ app.add_typer(models_app, name="models")
 app.command("new")(new_project)
 app.command("doctor")(examine_models)
 
+# The doors of both servers.
+_ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        help="What callers must send; `ps` shows it: better LOCKTENDER_API_KEY=KEY before it."
+    ),
+]
+_AllowedHost = Annotated[
+    list[str] | None,
+    typer.Option(help="A name that callers, or a proxy, use for this service; or '*'."),
+]
+_CorsOrigin = Annotated[
+    list[str] | None,
+    typer.Option(help="A page's origin, as https://example.com, that may call; or '*'."),
+]
+_Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Let all the network in without a key.")
+]
+
 
 def main() -> None:
     """Run the command line; a mistake in the configuration is one sentence and exit code 2."""
@@ -74,23 +93,10 @@ def serve_models(
     config: Annotated[Path | None, typer.Option(help="Default: ./locktender.toml.")] = None,
     host: Annotated[str | None, typer.Option(help="Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Default: 8001; 0 takes a free one.")] = None,
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            help="What callers must send; `ps` shows it: better LOCKTENDER_API_KEY=KEY before it."
-        ),
-    ] = None,
-    allowed_host: Annotated[
-        list[str] | None,
-        typer.Option(help="A name that callers, or a proxy, use for this service; or '*'."),
-    ] = None,
-    cors_origin: Annotated[
-        list[str] | None,
-        typer.Option(help="A page's origin, as https://example.com, that may call; or '*'."),
-    ] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Let all the network in without a key.")
-    ] = False,
+    api_key: _ApiKey = None,
+    allowed_host: _AllowedHost = None,
+    cors_origin: _CorsOrigin = None,
+    insecure: _Insecure = False,
     engine: Annotated[
         str | None,
         typer.Option(help="openvino, transformers or echo; default: what reads the model."),
@@ -140,23 +146,10 @@ def serve_app(
     host: Annotated[str | None, typer.Option(help="Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Default: 8000; 0 takes a free one.")] = None,
     model_port: Annotated[int | None, typer.Option(help="Default: 8001.")] = None,
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            help="What callers must send; `ps` shows it: better LOCKTENDER_API_KEY=KEY before it."
-        ),
-    ] = None,
-    allowed_host: Annotated[
-        list[str] | None,
-        typer.Option(help="A name that callers, or a proxy, use for this service; or '*'."),
-    ] = None,
-    cors_origin: Annotated[
-        list[str] | None,
-        typer.Option(help="A page's origin, as https://example.com, that may call; or '*'."),
-    ] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Let all the network in without a key.")
-    ] = False,
+    api_key: _ApiKey = None,
+    allowed_host: _AllowedHost = None,
+    cors_origin: _CorsOrigin = None,
+    insecure: _Insecure = False,
     log: Annotated[Path | None, typer.Option(help="Where JSON lines go.")] = None,
 ) -> None:
     """Serve an app or a chain, and the local models that it calls."""

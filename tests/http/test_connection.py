@@ -145,6 +145,13 @@ async def test_an_offer_without_a_body_is_answered_and_so_is_what_follows(
     assert [(await read_one(reader))[2][:2] for _ in range(2)] == [["GET", ""], ["POST", "b"]]
 
 
+async def test_thousands_of_offers_in_one_piece_are_each_answered(connect: Connect) -> None:
+    reader, writer = await connect()
+    writer.write((GET + H2C + b"\r\n") * 2_000)
+    for _ in range(2_000):
+        assert (await read_one(reader))[0] == 200
+
+
 @pytest.mark.parametrize(
     "head",
     [

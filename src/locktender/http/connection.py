@@ -107,9 +107,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._n_unread += len(data)
         self._feed(data)
-        if self._n_discarded is not None or self._is_websocket or self._is_answering():
+        if self._n_discarded is not None or self._is_websocket:
             return
-        if self._n_unread and self._is_in_head:
+        if self._n_unread > self._settings.max_header_bytes:
+            self._turn_away(self._too_large())
+        elif self._is_answering():
+            return
+        elif self._n_unread and self._is_in_head:
             self._expect_head()
         else:  # The rest of a body whose answer did not wait for it.
             self._wait_for_request()
@@ -157,37 +161,40 @@ class BoundedProtocol(HttpToolsProtocol):
         self._turn_away(InvalidRequest(msg), _BAD_REQUEST)
 
     def _feed(self, data: bytes) -> None:
-        """Parse, until the caller is turned away or the end of what has come."""
+        """Parse to the end of what has come, or until another protocol has it."""
+        rest = memoryview(data)  # A copy for each of many small requests would take its square.
+        while (n_read := self._parse(rest)) is not None:
+            if not self._is_offer:
+                self._is_websocket = True
+                self.handle_websocket_upgrade()
+                return
+            head = self._head_without_offer()
+            self.parser = httptools.HttpRequestParser(self)
+            # As uvicorn's own: a caller may send on after a request with `Connection: close`.
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self._parse(head)
+            rest = rest[n_read:]
+
+    def _parse(self, data: bytes | memoryview) -> int | None:
+        """Parse, and return after how many bytes the parser stopped at an upgrade, if it did."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as stopped:
-            n_read = stopped.args[0]
+            n_read: int = stopped.args[0]
+            return n_read
         except httptools.HttpParserError:
             if self._n_discarded is None:
                 self.send_400_response("Invalid HTTP request received.")
-            return
-        else:
-            if self._n_unread > self._settings.max_header_bytes:
-                self._turn_away(self._too_large())
-            return
-        if self._is_offer:
-            self._feed_without_offer(data[n_read:])
-        else:
-            self._is_websocket = True
-            self.handle_websocket_upgrade()
+        return None
 
-    def _feed_without_offer(self, rest: bytes) -> None:
-        """Read the head again, by a new parser and without `Upgrade`, and what follows it."""
+    def _head_without_offer(self) -> bytes:
+        """Return the head that was parsed last, without `Upgrade`."""
         version = self.parser.get_http_version().encode()
         head = [self.parser.get_method(), b" ", self.url, b" HTTP/", version, b"\r\n"]
         for name, value in self.headers:
             if name != _UPGRADE:
                 head += [name, b": ", value, b"\r\n"]
-        self.parser = httptools.HttpRequestParser(self)
-        # As uvicorn's own: a caller may send on after a request with `Connection: close`.
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._n_unread = len(rest)
-        self._feed(b"".join([*head, b"\r\n", rest]))
+        return b"".join([*head, b"\r\n"])
 
     def _check_head(self) -> None:
         """Raise _TurnedAwayError, with the caller told, for a head that is none of ours."""
