@@ -130,10 +130,11 @@ PARTS: tuple[Part, ...] = (
         "app.answer",
         "Exceptions are answered in LangServe's form, whatever the app has for them.",
     ),
+    Part("starlette.applications.Starlette", "deploy.target", _IMPORT),
     Part(
         "starlette.applications.Starlette.routes",
-        "deploy.examine deploy.target",
-        "The app is one root for doctor, and its playgrounds need the key.",
+        "deploy.examine",
+        "The app is one root.",
     ),
     Part("starlette.applications.Starlette.state", "deploy.examine", _LEFT_OUT),
     Part("starlette.datastructures.State", "adopt.contents adopt.openings", _LIKE_ANY),
@@ -148,7 +149,7 @@ PARTS: tuple[Part, ...] = (
         "A modifier cannot read the body again.",
     ),
     Part("starlette.middleware.cors.CORSMiddleware", "http.stack", _IMPORT),
-    Part("starlette.routing.BaseRoute", "app.description deploy.target", _IMPORT),
+    Part("starlette.routing.BaseRoute", "app.description", _IMPORT),
     Part("starlette.routing.Match", "app.description deploy.target", _IMPORT),
     # uvicorn
     Part("uvicorn.middleware.proxy_headers.ProxyHeadersMiddleware", "http.stack", _IMPORT),

@@ -33,7 +33,7 @@ async def asked(
     wire: Wire = LANGSERVE,
     peer: str = "192.0.2.7",
 ) -> httpx.Response:
-    config = server_config(seen, Doors(settings), wire)
+    config = server_config(seen, Doors(settings), wire, ws="none")
     config.load()
     transport = httpx.ASGITransport(config.loaded_app, client=(peer, 1))
     url = "http://localhost:8000"

@@ -7,7 +7,6 @@ under its own name.
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Any
 
 from fastapi import FastAPI
 from langchain_core.runnables import Runnable
-from starlette.routing import BaseRoute, Match
+from starlette.applications import Starlette
+from starlette.routing import Match
 from starlette.types import Scope
 
 from locktender.app.routes import is_page
@@ -45,7 +45,7 @@ class Target:
             return False
         if self.is_made and scope["path"] == _INDEX:
             return True
-        routes: Sequence[BaseRoute] = getattr(self.app, "routes", ())
+        routes = self.app.routes if isinstance(self.app, Starlette) else ()
         matching = (route for route in routes if route.matches(scope)[0] is Match.FULL)
         return is_page(next(matching, None))
 

@@ -62,7 +62,13 @@ def _config(target: Target, doors: Doors, drain_s: float) -> uvicorn.Config:
     if not target.is_made:  # Which hosts and pages his app answers to is its author's to say.
         doors = replace(doors, door=replace(doors.door, hosts=None))
     wire = Wire(langserve_problem, takes_x_api_key=True, is_free=target.shows_page)
-    return server_config(target.app, doors, wire, timeout_graceful_shutdown=max(1, round(drain_s)))
+    return server_config(
+        target.app,
+        doors,
+        wire,
+        timeout_graceful_shutdown=max(1, round(drain_s)),
+        ws="none" if target.is_made else "auto",
+    )
 
 
 async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
