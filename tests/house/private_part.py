@@ -131,11 +131,7 @@ PARTS: tuple[Part, ...] = (
         "Exceptions are answered in LangServe's form, whatever the app has for them.",
     ),
     Part("starlette.applications.Starlette", "deploy.target", _IMPORT),
-    Part(
-        "starlette.applications.Starlette.routes",
-        "deploy.examine",
-        "The app is one root.",
-    ),
+    Part("starlette.applications.Starlette.routes", "deploy.examine", "The app is one root."),
     Part("starlette.applications.Starlette.state", "deploy.examine", _LEFT_OUT),
     Part("starlette.datastructures.State", "adopt.contents adopt.openings", _LIKE_ANY),
     Part(
