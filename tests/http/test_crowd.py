@@ -62,7 +62,7 @@ def test_nobody_who_is_being_answered_ever_goes(steps: list[tuple[str, int]]) ->
             assert goes not in busy
             assert goes is not None or len(idle) + len(busy) < 4
             idle = idle | {member} if goes != member else idle
-            idle.discard(goes)  # type: ignore[arg-type]  # the members are these integers
+            idle.discard(goes)
         elif step == "begin" and member in idle:
             crowd.begin(member)
             idle.discard(member)
