@@ -243,7 +243,7 @@ def test_a_key_is_in_no_text_of_the_settings() -> None:
     assert "very-secret" not in f"{settings} {settings!r} {settings.doors!r}"
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "box"])  # noqa: S104 - refused
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "box"])  # noqa: S104 - it is refused
 def test_all_the_network_comes_in_with_a_key_or_on_purpose_only(host: str) -> None:
     with pytest.raises(ConfigError, match=r"LOCKTENDER_API_KEY.*--insecure"):
         read_settings(None, host=host).check_exposure()

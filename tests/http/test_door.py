@@ -17,7 +17,7 @@ KEY = "a-key-of-ours"
 LANGSERVE = Wire(langserve_problem, takes_x_api_key=True)
 
 
-async def seen(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's
+async def seen(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's signature
     """Answer with the path, and with the caller's address."""
     body = json.dumps([scope["path"], scope["client"]]).encode()
     await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -30,7 +30,13 @@ from locktender.core.errors import (
     UnknownModel,
     WaitTooLong,
 )
-from locktender.wire.problem import Problem, find_ours, langserve_problem, openai_problem
+from locktender.wire.problem import (
+    Problem,
+    find_ours,
+    langserve_problem,
+    openai_problem,
+    run_problem,
+)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +87,17 @@ def test_who_has_no_key_is_told_how_to_send_one(
 ) -> None:
     assert problem_of(Unauthenticated("No.")).headers["www-authenticate"] == "Bearer"
     assert "www-authenticate" not in problem_of(Forbidden("No.")).headers
+
+
+@pytest.mark.parametrize("kind", [Unauthenticated, Forbidden])
+def test_what_a_service_below_refuses_its_chain_is_not_the_callers(
+    kind: type[LocktenderError],
+) -> None:
+    problem = run_problem(kind("Send a key."))
+    assert problem.status == 502
+    assert b"does not let it in" in problem.body
+    assert "www-authenticate" not in problem.headers
+    assert run_problem(QueueFull("No.")) == langserve_problem(QueueFull("No."))
 
 
 def test_the_field_that_is_wrong_is_named() -> None:

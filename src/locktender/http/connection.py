@@ -11,10 +11,9 @@
 It reads what is private in uvicorn's class; the house's table of private parts has the names.
 """
 
-import http
 from asyncio import Transport
 from asyncio.events import TimerHandle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import httptools
@@ -28,6 +27,7 @@ from locktender.core.errors import (
     TooManyConnections,
 )
 from locktender.http.crowd import Crowd
+from locktender.http.refusal import Refusal
 from locktender.http.settings import ConnectionSettings
 from locktender.wire.problem import Problem
 
@@ -36,10 +36,6 @@ __all__ = ["BoundedProtocol"]
 _CONNECT = b"CONNECT"
 _UPGRADE = b"upgrade"
 _BAD_REQUEST = 400  # of what is no HTTP at all, in any dialect
-# A connection that is turned away is read on for so long: closing it with bytes unread would reset
-# it, and the caller would not hear why.
-_LINGER_S = 1.0
-_MAX_DISCARDED_BYTES = 16 * 1024 * 1024
 
 
 class _TurnedAwayError(Exception):
@@ -66,8 +62,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_offer = False  # of a protocol that we do not speak
         self._is_websocket = False  # another protocol has the transport
         self._head_timer: TimerHandle | None = None
-        self._n_discarded: int | None = None  # None: it has not been turned away
-        self._linger_timer: TimerHandle | None = None
+        self._refusal: Refusal | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Take the connection in, and let another go for it if there are too many."""
@@ -88,9 +83,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._stop_head_timer()
         self._crowd.leave(self)
-        if self._linger_timer is not None:
-            self._linger_timer.cancel()
-            self._linger_timer = None
+        if self._refusal is not None:
+            self._refusal.end()
 
     def eof_received(self) -> None:
         """Count the caller as gone; the transport is closed when this returns."""
@@ -101,13 +95,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, within the bounds."""
-        if self._n_discarded is not None:
-            self._discard(len(data))
+        if self._refusal is not None:
+            self._refusal.discard(len(data))
             return
         self._unset_keepalive_if_required()
         self._n_unread += len(data)
         self._feed(data)
-        if self._n_discarded is not None or self._is_websocket:
+        if self._refusal is not None or self._is_websocket:
             return
         if self._n_unread > self._settings.max_header_bytes:
             self._turn_away(self._too_large())
@@ -168,7 +162,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._is_websocket = True
                 self.handle_websocket_upgrade()
                 return
-            head = self._head_without_offer()
+            head = _head_without_offer(self.parser, self.url, self.headers)
             self.parser = httptools.HttpRequestParser(self)
             # As uvicorn's own: a caller may send on after a request with `Connection: close`.
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -183,18 +177,9 @@ class BoundedProtocol(HttpToolsProtocol):
             n_read: int = stopped.args[0]
             return n_read
         except httptools.HttpParserError:
-            if self._n_discarded is None:
+            if self._refusal is None:
                 self.send_400_response("Invalid HTTP request received.")
         return None
-
-    def _head_without_offer(self) -> bytes:
-        """Return the head that was parsed last, without `Upgrade`."""
-        version = self.parser.get_http_version().encode()
-        head = [self.parser.get_method(), b" ", self.url, b" HTTP/", version, b"\r\n"]
-        for name, value in self.headers:
-            if name != _UPGRADE:
-                head += [name, b": ", value, b"\r\n"]
-        return b"".join([*head, b"\r\n"])
 
     def _check_head(self) -> None:
         """Raise _TurnedAwayError, with the caller told, for a head that is none of ours."""
@@ -246,30 +231,24 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _turn_away(self, error: LocktenderError, status: int | None = None) -> None:
-        """Answer, close the sending side, and read on for a moment, so that it is heard."""
-        self._n_discarded = 0
+        """Answer with `error`, and close."""
         self._stop_head_timer()
-        if self.transport.is_closing():
-            return
-        if self._is_answering():  # Nothing can be put into an answer that is under way.
-            self.transport.close()
-            return
-        problem = self._problem_of(error)
-        self.transport.write(_answer(problem, status or problem.status))
-        if not self._crowd.linger(self) or not self.transport.can_write_eof():
-            self.transport.close()
-            return
-        self.transport.write_eof()
-        self._linger_timer = self.loop.call_later(_LINGER_S, self.transport.close)
-
-    def _discard(self, n_bytes: int) -> None:
-        self._n_discarded = (self._n_discarded or 0) + n_bytes
-        if self._n_discarded > _MAX_DISCARDED_BYTES:
-            self.transport.abort()
+        answer = None
+        # Nothing can be put into an answer that is under way.
+        if not self._is_answering() and not self.transport.is_closing():
+            problem = self._problem_of(error)
+            answer = Refusal.answer(problem, status or problem.status)
+        may_linger = self._crowd.linger(self)
+        self._refusal = Refusal(self.transport, self.loop, answer, may_linger=may_linger)
 
 
-def _answer(problem: Problem, status: int) -> bytes:
-    phrase = http.HTTPStatus(status).phrase
-    headers = {**problem.headers, "content-length": str(len(problem.body)), "connection": "close"}
-    lines = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {it}" for name, it in headers.items())]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + problem.body
+def _head_without_offer(
+    parser: httptools.HttpRequestParser, url: bytes, headers: Iterable[tuple[bytes, bytes]]
+) -> bytes:
+    """Return the head that `parser` has read last, without `Upgrade`."""
+    version = parser.get_http_version().encode()
+    head = [parser.get_method(), b" ", url, b" HTTP/", version, b"\r\n"]
+    for name, value in headers:
+        if name != _UPGRADE:
+            head += [name, b": ", value, b"\r\n"]
+    return b"".join([*head, b"\r\n"])

@@ -16,13 +16,11 @@ import orjson
 from locktender.core.errors import (
     CapacityError,
     DeadlineExceeded,
-    Forbidden,
     InvalidRequest,
     LocktenderError,
     PeerError,
     RequestError,
     RequestTooLarge,
-    Unauthenticated,
 )
 from locktender.wire.error_code import find_kind
 from locktender.wire.openai_reply import Usage
@@ -35,8 +33,6 @@ _SECONDS = re.compile(r"\d{1,9}")
 # For services that are not ours, whose codes we do not know.
 _KINDS_BY_STATUS: Mapping[int, type[LocktenderError]] = {
     400: InvalidRequest,
-    401: Unauthenticated,
-    403: Forbidden,
     404: InvalidRequest,
     413: RequestTooLarge,
     422: InvalidRequest,

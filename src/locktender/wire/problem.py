@@ -29,7 +29,7 @@ from locktender.core.errors import (
     UnknownModel,
 )
 
-__all__ = ["Problem", "find_ours", "langserve_problem", "openai_problem"]
+__all__ = ["Problem", "find_ours", "langserve_problem", "openai_problem", "run_problem"]
 
 _NOT_OURS = LocktenderError("The service failed at this request for a reason of its own.")
 _LANGSERVE_NOT_OURS = "Internal Server Error"  # LangServe's own words, which its clients know
@@ -99,6 +99,17 @@ def langserve_problem(error: BaseException) -> Problem:
     sentence = _told(ours)
     fields = {"detail": sentence, "message": sentence, "code": ours.code}
     return Problem(row.langserve_status or row.status, headers, orjson.dumps(fields))
+
+
+def run_problem(error: BaseException) -> Problem:
+    """Return the answer to an error of a run in LangServe's form.
+
+    A key that is refused within a run is the chain's own, which it sent to another service: 401
+    would have the caller look at his.
+    """
+    if isinstance(find_ours(error), Unauthenticated | Forbidden):
+        error = PeerError("A service that the chain calls does not let it in.")
+    return langserve_problem(error)
 
 
 def find_ours(error: BaseException) -> LocktenderError | None:
