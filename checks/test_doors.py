@@ -83,7 +83,9 @@ async def test_an_idle_pool_is_there_after_a_minute_on_both_servers(
         pools = [[await _opened(place) for _ in range(POOL_SIZE)] for place in places]
     await anyio.sleep(IDLE_S)
     for pool in pools:
-        alive = [await _is_alive(*pair) for pair in pool]
+        alive = [await _is_alive(*each) for each in pool]
+        for _, writer, _ in pool:
+            writer.close()
         assert alive == [True] * POOL_SIZE
 
 
@@ -95,14 +97,16 @@ async def _slow_heads(service: Service) -> AsyncIterator[asyncio.Event]:
 
     async def hold(n: int) -> None:
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        answer = asyncio.create_task(reader.read())
         try:
             writer.write(START)
-            answer = asyncio.create_task(reader.read())
             while not (await asyncio.wait([answer], timeout=1))[0]:
                 writer.write(b"a")
+            await answer
         except ConnectionError:
             pass
         finally:
+            answer.cancel()
             writer.close()
             left.discard(n)
             if not left:
