@@ -83,7 +83,8 @@ async def connect(echo: Echo) -> AsyncIterator[Connect]:
         doors = Doors(DoorSettings(hosts=None), settings)
         config = server_config(echo, doors, wire, lifespan="off", ws="none")
         config.load()
-        made = partial(config.http_protocol_class, config=config, server_state=state, app_state={})
+        protocol: Any = config.http_protocol_class
+        made = partial(protocol, config=config, server_state=state, app_state={})
         servers.append(await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0))
 
     async def open_one(**settings: Any) -> PAIR:

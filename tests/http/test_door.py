@@ -180,7 +180,7 @@ async def test_a_websocket_without_the_key_is_refused(*, has_extension: bool) ->
         raise AssertionError("Nothing is read of who may not come in.")
 
     door = Door(seen, DoorSettings(api_keys=(KEY,), hosts=None), LANGSERVE)
-    extensions = {"websocket.http.response": {}} if has_extension else {}
+    extensions: dict[str, Any] = {"websocket.http.response": {}} if has_extension else {}
     scope = {"type": "websocket", "path": "/livez", "headers": [], "extensions": extensions}
     await door(scope, receive, send)
     if has_extension:

@@ -88,7 +88,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> None:
         """Count the caller as gone; the transport is closed when this returns."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._is_answering():
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             self.flow.resume_writing()
@@ -101,7 +101,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._n_unread += len(data)
         self._feed(data)
-        if self._refusal is not None or self._is_websocket:
+        if self._has_ended():
             return
         if self._n_unread > self._settings.max_header_bytes:
             self._turn_away(self._too_large())
@@ -228,7 +228,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        cycle: Any = self.cycle  # None before the first request, whatever uvicorn's type says
+        return cycle is not None and not cycle.response_complete
+
+    def _has_ended(self) -> bool:
+        """Whether nothing that comes is for us any more."""
+        return self._refusal is not None or self._is_websocket
 
     def _turn_away(self, error: LocktenderError, status: int | None = None) -> None:
         """Answer with `error`, and close."""
