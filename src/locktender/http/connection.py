@@ -104,7 +104,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._has_ended():
             return
         if self._n_unread > self._settings.max_header_bytes:
-            self._turn_away(self._too_large())
+            self._turn_away(_too_large(self._settings))
         elif self._is_answering():
             return
         elif self._n_unread and self._is_in_head:
@@ -189,7 +189,7 @@ class BoundedProtocol(HttpToolsProtocol):
             fields = sum(len(name) + len(value) for name, value in self.headers)
             n_bytes = len(self.url) + fields
         if n_bytes > settings.max_header_bytes or len(self.headers) > settings.max_headers:
-            self._turn_away(self._too_large())
+            self._turn_away(_too_large(settings))
             raise _TurnedAwayError
 
     def _check_method(self) -> None:
@@ -197,13 +197,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.get_method() == _CONNECT:
             self._turn_away(InvalidRequest("This server is no proxy."), _BAD_REQUEST)
             raise _TurnedAwayError
-
-    def _too_large(self) -> HeadTooLarge:
-        settings = self._settings
-        return HeadTooLarge(
-            f"A request's headers may be {settings.max_header_bytes:,} bytes, and "
-            f"{settings.max_headers} in number."
-        )
 
     def _expect_head(self) -> None:
         if self._head_timer is None:
@@ -257,3 +250,10 @@ def _head_without_offer(
         if name != _UPGRADE:
             head += [name, b": ", value, b"\r\n"]
     return b"".join([*head, b"\r\n"])
+
+
+def _too_large(settings: ConnectionSettings) -> HeadTooLarge:
+    return HeadTooLarge(
+        f"A request's headers may be {settings.max_header_bytes:,} bytes, and "
+        f"{settings.max_headers} in number."
+    )
