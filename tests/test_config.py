@@ -1,11 +1,13 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from locktender.config import FILE_NAME, read_settings
 from locktender.core.errors import ConfigError
+from locktender.http.settings import ConnectionSettings, Doors, DoorSettings
 from locktender.model.service import ServiceSettings
 from locktender.model.settings import GateSettings, ModelSettings, SupervisionSettings
 
@@ -198,3 +200,57 @@ def test_values_that_cannot_work_together_are_refused_when_the_model_is_asked_fo
     write(folder, "[models.m]\nmax_tokens = 100")
     with pytest.raises(ConfigError, match="`default_max_tokens` must not be above `max_tokens`"):
         read_settings(None).model("m")
+
+
+def test_who_may_come_in_is_read_from_file_environment_and_flags(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "api_key = 'from-the-file'\nallowed_hosts = ['a.example']\nidle_timeout_s = 9")
+    monkeypatch.setenv("LOCKTENDER_CORS_ORIGINS", "https://a.example, https://b.example")
+    monkeypatch.setenv("LOCKTENDER_MAX_CONNECTIONS", "7")
+    doors = read_settings(None, host="box").doors
+    assert doors.door.api_keys == ("from-the-file",)
+    assert doors.door.hosts == ("box", "a.example")
+    assert doors.door.cors_origins == ("https://a.example", "https://b.example")
+    assert doors.connections == ConnectionSettings(max_connections=7, idle_timeout_s=9)
+    monkeypatch.setenv("LOCKTENDER_API_KEY", "from-the-environment")
+    assert read_settings(None).doors.door.api_keys == ("from-the-environment",)
+    flags: dict[str, Any] = {"api_key": "from-a-flag", "allowed_hosts": ["b.example"]}
+    assert read_settings(None, **flags).doors.door.api_keys == ("from-a-flag",)
+    assert read_settings(None, **flags).doors.door.hosts == ("127.0.0.1", "b.example")
+
+
+def test_nobody_is_kept_out_and_few_bounds_are_set_without_settings() -> None:
+    assert read_settings(None).doors == Doors(DoorSettings(hosts=("127.0.0.1",)))
+
+
+def test_proxies_are_trusted_that_uvicorn_would_trust(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1,192.0.2.0/24")
+    assert read_settings(None).doors.door.trusted_proxies == ("10.0.0.1", "192.0.2.0/24")
+    monkeypatch.setenv("LOCKTENDER_TRUSTED_PROXIES", "*")
+    assert read_settings(None).doors.door.trusted_proxies == ("*",)
+
+
+@pytest.mark.parametrize("key", ["", "two words", "schlüssel"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCKTENDER_API_KEY", key)
+    with pytest.raises(ConfigError, match="`api_key`") as refused:
+        read_settings(None)
+    assert not key or key not in refused.value.message
+
+
+def test_a_key_is_in_no_text_of_the_settings() -> None:
+    settings = read_settings(None, api_key="very-secret")
+    assert "very-secret" not in f"{settings} {settings!r} {settings.doors!r}"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "box"])  # noqa: S104 - it is refused
+def test_all_the_network_comes_in_with_a_key_or_on_purpose_only(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"LOCKTENDER_API_KEY.*--insecure"):
+        read_settings(None, host=host).check_exposure()
+    read_settings(None, host=host, api_key="k").check_exposure()
+    read_settings(None, host=host, insecure=True).check_exposure()
+    for loopback in ("127.0.0.1", "::1", "localhost"):
+        read_settings(None, host=loopback).check_exposure()

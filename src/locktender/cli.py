@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import uvloop
@@ -38,6 +39,25 @@ app = typer.Typer(
 app.add_typer(models_app, name="models")
 app.command("new")(new_project)
 app.command("doctor")(examine_models)
+
+# The doors of both servers.
+_ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        help="What callers must send; `ps` shows it: better LOCKTENDER_API_KEY=KEY before it."
+    ),
+]
+_AllowedHost = Annotated[
+    list[str] | None,
+    typer.Option(help="A name that callers, or a proxy, use for this service; or '*'."),
+]
+_CorsOrigin = Annotated[
+    list[str] | None,
+    typer.Option(help="A page's origin, as https://example.com, that may call; or '*'."),
+]
+_Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Let all the network in without a key.")
+]
 
 
 def main() -> None:
@@ -73,6 +93,10 @@ def serve_models(
     config: Annotated[Path | None, typer.Option(help="Default: ./locktender.toml.")] = None,
     host: Annotated[str | None, typer.Option(help="Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Default: 8001; 0 takes a free one.")] = None,
+    api_key: _ApiKey = None,
+    allowed_host: _AllowedHost = None,
+    cors_origin: _CorsOrigin = None,
+    insecure: _Insecure = False,
     engine: Annotated[
         str | None,
         typer.Option(help="openvino, transformers or echo; default: what reads the model."),
@@ -88,7 +112,9 @@ def serve_models(
     ] = None,
 ) -> None:
     """Serve local models, OpenAI-compatible, behind a bounded gate."""
-    settings = read_settings(config, host=host, model_port=port)
+    doors = _door_flags(api_key, allowed_host, cors_origin, insecure=insecure)
+    settings = read_settings(config, host=host, model_port=port, **doors)
+    settings.check_exposure()
     table = {
         "engine": engine,
         "preset": preset,
@@ -120,11 +146,17 @@ def serve_app(
     host: Annotated[str | None, typer.Option(help="Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Default: 8000; 0 takes a free one.")] = None,
     model_port: Annotated[int | None, typer.Option(help="Default: 8001.")] = None,
+    api_key: _ApiKey = None,
+    allowed_host: _AllowedHost = None,
+    cors_origin: _CorsOrigin = None,
+    insecure: _Insecure = False,
     log: Annotated[Path | None, typer.Option(help="Where JSON lines go.")] = None,
 ) -> None:
     """Serve an app or a chain, and the local models that it calls."""
     flags = {"host": host, "port": port, "model_port": model_port, "workers": workers}
-    settings = read_settings(config, **flags)
+    doors = _door_flags(api_key, allowed_host, cors_origin, insecure=insecure)
+    settings = read_settings(config, **flags, **doors)
+    settings.check_exposure()
     chosen = [_chosen(name, settings, {}) for name in model or settings.models]
 
     def greeting(url: str, model_url: str) -> str:
@@ -149,33 +181,55 @@ def serve_demo(
     """Serve a chain on a real local model, to be tried by many callers at once."""
     # No file is read: the demo is the same wherever it is started.
     settings = Settings(port=0 if check else port, model_port=0, workers=workers)
+    settings.check_exposure()
+    key = settings.api_key.get_secret_value() if settings.api_key else None
     console = Console()
 
     async def errand(url: str) -> int:
-        return await check_demo(f"{url}/chain", console)
+        return await check_demo(f"{url}/chain", console, key)
 
     target = "locktender.app.demo:chain"
     if check:
         plan = AppPlan(target, workers, _check_greeting, errand)
     else:
-        plan = AppPlan(target, workers, _demo_greeting)
+        plan = AppPlan(target, workers, partial(_demo_greeting, has_key=key is not None))
     _run_app(plan, [_chosen("smollm2", settings, {})], settings, None)
+
+
+def _door_flags(
+    api_key: str | None,
+    allowed_hosts: Sequence[str] | None,
+    cors_origins: Sequence[str] | None,
+    *,
+    insecure: bool,
+) -> Mapping[str, Any]:
+    """Return the settings of these flags, None for those that were not given."""
+    return {
+        "api_key": api_key,
+        "allowed_hosts": allowed_hosts or None,
+        "cors_origins": cors_origins or None,
+        "insecure": insecure or None,
+    }
 
 
 def _check_greeting(url: str, _model_url: str) -> str:
     return f"[bold]locktender[/] checks a prompt and SmolLM2 at {url}/chain"
 
 
-def _demo_greeting(url: str, _model_url: str) -> str:
+def _demo_greeting(url: str, _model_url: str, *, has_key: bool) -> str:
+    curl, sent = "curl -N", ""
+    if has_key:
+        curl += ' -H "Authorization: Bearer $LOCKTENDER_API_KEY"'
+        sent = ', headers={"X-API-Key": __import__("os").environ["LOCKTENDER_API_KEY"]}'
     body = '{"input": {"question": "What is a canal lock?"}}'
     python = (
-        f'import httpx; print(httpx.post("{url}/chain/invoke", json={body}, timeout=60)'
+        f'import httpx; print(httpx.post("{url}/chain/invoke", json={body}, timeout=60{sent})'
         '.json()["output"]["content"])'
     )
     return (
         f"[bold]locktender[/] serves a prompt and SmolLM2 at {url}/chain\n\n"
         "Try it, from as many terminals as you like:\n\n"
-        f"  curl -N {url}/chain/stream -d '{escape(body)}'\n"
+        f"  {curl} {url}/chain/stream -d '{escape(body)}'\n"
         f"  python -c '{escape(python)}'\n"
     )
 

@@ -4,13 +4,23 @@ The last of these wins.  What the tables mean is each wing's; here names are map
 becomes one sentence that says where it is.  Nobody else reads the environment.
 """
 
+import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -18,6 +28,8 @@ from pydantic_settings import (
 )
 
 from locktender.core.errors import ConfigError
+from locktender.http.host import is_loopback
+from locktender.http.settings import ConnectionSettings, Doors, DoorSettings, is_key
 from locktender.model.service import ServiceSettings
 from locktender.model.settings import GateSettings, ModelSettings, SupervisionSettings
 from locktender.model.source import is_folder
@@ -28,6 +40,23 @@ FILE_NAME = "locktender.toml"
 _FOLDER_ENGINE = "transformers"  # where the source is a folder and no engine is named
 
 _Slice = TypeVar("_Slice")
+
+
+def _listed(given: object) -> object:
+    """Take a list as the environment has one: names with commas between them."""
+    if isinstance(given, str):
+        return [name.strip() for name in given.split(",") if name.strip()]
+    return given
+
+
+def _sendable(key: SecretStr) -> SecretStr:
+    if not is_key(key.get_secret_value()):
+        raise ValueError("it must be 1 to 512 visible ASCII characters without spaces")
+    return key
+
+
+_Names = Annotated[list[str], NoDecode, BeforeValidator(_listed)]
+_Key = Annotated[SecretStr, AfterValidator(_sendable)]
 
 
 class ModelTable(BaseModel):
@@ -80,13 +109,30 @@ class Settings(BaseSettings):
     """All settings of a process."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LOCKTENDER_", env_nested_delimiter="__", extra="forbid"
+        env_prefix="LOCKTENDER_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        hide_input_in_errors=True,  # which may be a key
     )
 
-    host: str = "127.0.0.1"  # loopback: there is no authentication yet
+    host: str = "127.0.0.1"  # loopback: only this machine comes in
     port: int = Field(default=8000, ge=0, le=65535)  # the app's
     model_port: int = Field(default=8001, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=64)  # processes that serve the app
+    api_key: _Key | None = None
+    insecure: bool = False  # whether all the network may come in without a key
+    allowed_hosts: _Names = Field(default_factory=list)
+    cors_origins: _Names = Field(default_factory=list)
+    # uvicorn's own name for it, by which users may have set it already
+    trusted_proxies: _Names = Field(
+        default_factory=lambda: _listed(os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")),
+        validate_default=True,
+    )
+    max_connections: int | None = None
+    max_header_bytes: int | None = None
+    max_headers: int | None = None
+    header_timeout_s: float | None = None
+    idle_timeout_s: float | None = None
     drain_s: float = Field(default=30.0, ge=0)
     max_body_bytes: int | None = Field(default=None, ge=1)
     body_timeout_s: float | None = Field(default=None, gt=0)
@@ -99,6 +145,27 @@ class Settings(BaseSettings):
     def service(self) -> ServiceSettings:
         """The HTTP side's slice."""
         return _slice(ServiceSettings, self)
+
+    @property
+    def doors(self) -> Doors:
+        """Who may come in, and how many.  Raises: ConfigError."""
+        door = DoorSettings(
+            api_keys=(self.api_key.get_secret_value(),) if self.api_key else (),
+            hosts=(self.host, *self.allowed_hosts),
+            cors_origins=tuple(self.cors_origins),
+            trusted_proxies=tuple(self.trusted_proxies),
+        )
+        return Doors(door, _slice(ConnectionSettings, self))
+
+    def check_exposure(self) -> None:
+        """Refuse to let all the network in by mistake.  Raises: ConfigError."""
+        if self.api_key or self.insecure or is_loopback(self.host):
+            return
+        raise ConfigError(
+            f"On {self.host} others than this machine can come in: set a key "
+            "(LOCKTENDER_API_KEY=..., or `api_key` in locktender.toml), or say --insecure where "
+            "something in front asks for one."
+        )
 
     def model(self, name: str) -> ModelSettings:
         """Return the settings of `name`, which need not have a table.  Raises: ConfigError."""

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from locktender.app.client_http import LoopClients
+from locktender.app.client_http import LoopClients, keyed
 
 make = functools.partial(
     httpx.AsyncClient, transport=httpx.MockTransport(lambda _: httpx.Response(200))
@@ -97,3 +97,29 @@ def test_a_loop_may_begin_in_another_thread_while_ended_ones_are_looked_for() ->
         assert find() is not clients.first
         assert first.on_question is None
         first.run_until_complete(first.shutdown_asyncgens())
+
+
+@pytest.fixture
+def no_key(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.delenv("LOCKTENDER_API_KEY", raising=False)
+    return monkeypatch
+
+
+def test_a_key_is_sent_beside_the_users_headers(no_key: pytest.MonkeyPatch) -> None:
+    assert keyed({"A": "a"}, None, None) == {"A": "a"}
+    assert keyed({"A": "a"}, "given", None) == {"A": "a", "Authorization": "Bearer given"}
+    no_key.setenv("LOCKTENDER_API_KEY", "outside")
+    assert keyed(None, None, None)["Authorization"] == "Bearer outside"
+    assert keyed(None, "given", None)["Authorization"] == "Bearer given"
+    assert keyed(None, "", None) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "auth"),
+    [({"authorization": "Basic x"}, None), ({"X-API-KEY": "x"}, None), (None, ("ann", "x"))],
+)
+def test_what_the_user_sends_himself_goes_before_the_environments_key(
+    headers: dict[str, str] | None, auth: object, no_key: pytest.MonkeyPatch
+) -> None:
+    no_key.setenv("LOCKTENDER_API_KEY", "outside")
+    assert keyed(headers, None, auth) is headers

@@ -12,6 +12,7 @@ from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 
 from locktender import add_routes
+from locktender.http.key import KEY_IS_WANTED
 from locktender.wire.lzstring import compress_to_encoded_uri_component
 
 
@@ -151,3 +152,17 @@ async def test_a_page_is_told_whether_feedback_is_taken() -> None:
 async def test_a_bad_config_in_the_path_is_told_as_elsewhere() -> None:
     answer = await got(served(), "/run/c/zzzz/playground/")
     assert (answer.status_code, answer.json()) == (400, {"detail": "Invalid config hash"})
+
+
+async def test_a_page_that_is_shown_without_a_key_tells_nothing() -> None:
+    app = served()
+
+    async def behind_a_key(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, KEY_IS_WANTED: True}, receive, send)
+
+    page = await got(behind_a_key, "/run/playground/")
+    assert settings_in(page.text) == {
+        "KEY_IS_WANTED": True,
+        **{name: {} for name in ("CONFIG_SCHEMA", "INPUT_SCHEMA", "OUTPUT_SCHEMA")},
+        **dict.fromkeys(("FEEDBACK_ENABLED", "PUBLIC_TRACE_LINK_ENABLED"), "false"),
+    }

@@ -64,6 +64,7 @@ def test_whoever_may_come_again_is_told_so_and_no_one_else() -> None:
         "Draining",
         "DeadlineExceeded",
         "ReplicaLost",
+        "TooManyConnections",
     }
 
 

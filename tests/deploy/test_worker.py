@@ -1,9 +1,10 @@
 """A worker, started as its crew starts it."""
 
+import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -11,8 +12,12 @@ from typing import IO
 import httpx
 import pytest
 
+from locktender.deploy.crew import DOORS
+from locktender.http.settings import ConnectionSettings, Doors, DoorSettings
+
 APP = """
 import gc
+import os
 import weakref
 
 from fastapi import FastAPI
@@ -28,6 +33,11 @@ class Circle:
 @app.get("/collector")
 def collector() -> dict[str, int]:
     return {"frozen": gc.get_freeze_count(), "young": gc.get_threshold()[0]}
+
+
+@app.get("/environment")
+def environment() -> list[str]:
+    return list(os.environ)
 
 
 @app.get("/grow_old")
@@ -57,8 +67,20 @@ def test_old_garbage_goes_when_nothing_runs(tmp_path: Path) -> None:
         assert output.readline() == "gone\n"
 
 
+def test_who_may_come_in_is_read_from_the_environment_and_taken_out_of_it(tmp_path: Path) -> None:
+    doors = Doors(DoorSettings(api_keys=("a-key",)), ConnectionSettings(max_headers=20))
+    with _serving(tmp_path, APP, {DOORS: doors.to_json()}) as (client, _):
+        assert client.get("/environment").status_code == 401
+        client.headers["X-API-Key"] = "a-key"
+        assert DOORS not in client.get("/environment").json()
+        many = {f"X-{n}": "x" for n in range(20)}
+        assert client.get("/environment", headers=many).status_code == 431
+
+
 @contextmanager
-def _serving(folder: Path, app: str) -> Iterator[tuple[httpx.Client, IO[str]]]:
+def _serving(
+    folder: Path, app: str, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[httpx.Client, IO[str]]]:
     """Serve `app`; give a client of it, and what it prints."""
     (folder / "served.py").write_text(app)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -69,6 +91,7 @@ def _serving(folder: Path, app: str) -> Iterator[tuple[httpx.Client, IO[str]]]:
             stdin=subprocess.PIPE,  # its end would end the worker
             stdout=subprocess.PIPE,
             pass_fds=[descriptor],
+            env={**os.environ, **(environment or {})},
             text=True,
         ) as worker:
             try:

@@ -175,7 +175,7 @@ async def test_a_body_that_does_not_arrive_is_refused(start_service: Starter) ->
     with anyio.fail_after(20):
         async with await anyio.connect_tcp(host, int(port)) as stream:
             await stream.send(
-                b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+                b"POST /v1/chat/completions HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 100\r\n\r\n{"
             )
             answer = await stream.receive()
     assert answer.startswith(b"HTTP/1.1 400")

@@ -17,6 +17,8 @@ import psutil
 from harness.ending import still_running
 
 END_S = 20.0
+# Where the tests find the package is where a service finds it.
+_OWN = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 APPS = Path(__file__).parents[1] / "flows" / "apps"
 ENGINES = (
     Path(__file__).parents[1] / "flows" / "engines"
@@ -195,7 +197,7 @@ class Starter:
         process = subprocess.Popen(
             [program, *arguments, "--log", "events.jsonl"],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": f"{ENGINES}{os.pathsep}{APPS}"},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ENGINES, APPS, *_OWN)))},
             stdout=subprocess.PIPE,
             text=True,
         )

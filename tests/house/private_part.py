@@ -67,6 +67,33 @@ _OVERRIDDEN = (
 _OWN_SCHEMA = "An input is held against the graph's own schema."
 _UNFOUND = "Such models are not found, and test_hazards fails."
 
+# What `http.connection` takes of the class below it, and of the cycle of a request.
+_OF_A_CONNECTION = (
+    *(
+        f"HttpToolsProtocol.{name}"
+        for name in (
+            *(
+                "connections",
+                "cycle",
+                "flow",
+                "headers",
+                "loop",
+                "parser",
+                "scope",
+                "transport",
+                "url",
+            ),
+            *("timeout_keep_alive", "timeout_keep_alive_task", "timeout_keep_alive_handler"),
+            *("_should_upgrade", "_unset_keepalive_if_required", "handle_websocket_upgrade"),
+            *("on_response_complete", "send_400_response"),
+        )
+    ),
+    "RequestResponseCycle.disconnected",
+    "RequestResponseCycle.message_event",
+    "RequestResponseCycle.response_complete",
+    "FlowControl.resume_writing",
+)
+
 PARTS: tuple[Part, ...] = (
     # Python
     Part("copyreg._reconstructor", "adopt.swap", "A guarded object cannot be pickled."),
@@ -113,6 +140,7 @@ PARTS: tuple[Part, ...] = (
         "app.answer",
         "Exceptions are answered in LangServe's form, whatever the app has for them.",
     ),
+    Part("starlette.applications.Starlette", "deploy.target", _IMPORT),
     Part("starlette.applications.Starlette.routes", "deploy.examine", "The app is one root."),
     Part("starlette.applications.Starlette.state", "deploy.examine", _LEFT_OUT),
     Part("starlette.datastructures.State", "adopt.contents adopt.openings", _LIKE_ANY),
@@ -126,8 +154,21 @@ PARTS: tuple[Part, ...] = (
         "app.body",
         "A modifier cannot read the body again.",
     ),
+    Part("starlette.middleware.cors.CORSMiddleware", "http.stack", _IMPORT),
     Part("starlette.routing.BaseRoute", "app.description", _IMPORT),
-    Part("starlette.routing.Match", "app.description", _IMPORT),
+    Part("starlette.routing.Match", "app.description deploy.target", _IMPORT),
+    # uvicorn
+    Part("uvicorn.middleware.proxy_headers.ProxyHeadersMiddleware", "http.stack", _IMPORT),
+    Part("uvicorn.protocols.http.httptools_impl.HttpToolsProtocol", "http.connection", _IMPORT),
+    *(
+        Part(
+            f"uvicorn.protocols.http.httptools_impl.{part}",
+            "http.connection",
+            "No connection can be served, and test_connection fails.",
+            called="HttpToolsProtocol",
+        )
+        for part in _OF_A_CONNECTION
+    ),
     # langchain-core
     Part("langchain_core.documents.base.Document", "adopt.contents", _LIKE_ANY),
     Part(
@@ -428,12 +469,6 @@ PARTS: tuple[Part, ...] = (
         "adopt.text_batch",
         _NO_SIGN,
     ),
-    # uvicorn
-    Part(
-        "uvicorn.protocols.http.httptools_impl.RequestResponseCycle.transport",
-        "deploy.server",
-        "A connection that nobody reads is closed by the kernel, after two minutes.",
-    ),
 )
 
 # Reason to the places, as "module: name", that touch no such part.
@@ -470,6 +505,7 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "compat: setattr(home, attribute, value)",
         "config: getattr(source, name)",
         "locktender: getattr(import_module(home), name)",
+        "http.settings: getattr(self, name)",
         "model.engine: except AttributeError",
         "model.engine: getattr(importlib.import_module(module), attribute)",
         "model.engines.token_choice: getattr(self, name)",

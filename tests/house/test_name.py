@@ -33,6 +33,7 @@ EXCEPTIONS: Mapping[str, str] = {
     "deploy.api:APIHandler": "LangServe gives the name",
     "deploy.api:__init__(per_req_config_modifier)": "LangServe gives the name",
     "deploy.routes:add_routes(per_req_config_modifier)": "LangServe gives the name",
+    "http.connection:data_received": "asyncio.Protocol gives the name",
     "model.process:data_received": "asyncio.Protocol gives the name",
 }
 

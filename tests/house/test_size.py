@@ -18,10 +18,10 @@ PARAMETERS = 6
 EXCEPTIONS: Mapping[str, tuple[int, str]] = {
     "parameters deploy.api:APIHandler.__init__": (21, "LangServe's users pass each by its name"),
     "parameters deploy.routes:add_routes": (24, "LangServe's users pass each by its name"),
-    "parameters app.client:RemoteRunnable.__init__": (12, "LangServe's users pass each of them"),
+    "parameters app.client:RemoteRunnable.__init__": (13, "LangServe's users pass each of them"),
     "parameters compat_page:serve_playground": (9, "LangServe's users pass each of them"),
-    "parameters cli:serve_app": (8, "each flag of a command is a parameter of its function"),
-    "parameters cli:serve_models": (9, "each flag of a command is a parameter of its function"),
+    "parameters cli:serve_app": (12, "each flag of a command is a parameter of its function"),
+    "parameters cli:serve_models": (13, "each flag of a command is a parameter of its function"),
 }
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef

@@ -1,5 +1,6 @@
 import inspect
 import math
+from collections.abc import Callable
 
 import httpx2
 import openai
@@ -13,6 +14,9 @@ from locktender.core.errors import (
     DeadlineExceeded,
     Draining,
     EngineFailed,
+    Forbidden,
+    HeadTooLarge,
+    HeadTooSlow,
     InvalidRequest,
     LocktenderError,
     NoReplicaReady,
@@ -21,10 +25,18 @@ from locktender.core.errors import (
     QueueFull,
     ReplicaLost,
     RequestTooLarge,
+    TooManyConnections,
+    Unauthenticated,
     UnknownModel,
     WaitTooLong,
 )
-from locktender.wire.problem import find_ours, langserve_problem, openai_problem
+from locktender.wire.problem import (
+    Problem,
+    find_ours,
+    langserve_problem,
+    openai_problem,
+    run_problem,
+)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +46,11 @@ from locktender.wire.problem import find_ours, langserve_problem, openai_problem
         (ContextTooLong("No."), 400, "invalid_request_error", "context_length_exceeded"),
         (RequestTooLarge("No."), 413, "invalid_request_error", "request_too_large"),
         (UnknownModel("No."), 404, "invalid_request_error", "model_not_found"),
+        (Unauthenticated("No."), 401, "invalid_request_error", "invalid_api_key"),
+        (Forbidden("No."), 403, "invalid_request_error", "forbidden"),
+        (HeadTooSlow("No."), 408, "invalid_request_error", "headers_too_slow"),
+        (HeadTooLarge("No."), 431, "invalid_request_error", "headers_too_large"),
+        (TooManyConnections("No."), 503, "service_unavailable_error", "too_many_connections"),
         (QueueFull("No."), 503, "service_unavailable_error", "queue_full"),
         (WaitTooLong("No."), 503, "service_unavailable_error", "wait_too_long"),
         (NoReplicaReady("No."), 503, "service_unavailable_error", "no_replica_ready"),
@@ -62,6 +79,25 @@ def test_every_error_of_the_tree_has_an_answer() -> None:
     ours = [kind for kind in kinds if issubclass(kind, LocktenderError)]
     assert len(ours) == len(errors.__all__)
     assert all(400 <= openai_problem(kind("No.")).status <= 504 for kind in ours)
+
+
+@pytest.mark.parametrize("problem_of", [openai_problem, langserve_problem])
+def test_who_has_no_key_is_told_how_to_send_one(
+    problem_of: Callable[[BaseException], Problem],
+) -> None:
+    assert problem_of(Unauthenticated("No.")).headers["www-authenticate"] == "Bearer"
+    assert "www-authenticate" not in problem_of(Forbidden("No.")).headers
+
+
+@pytest.mark.parametrize("kind", [Unauthenticated, Forbidden])
+def test_what_a_service_below_refuses_its_chain_is_not_the_callers(
+    kind: type[LocktenderError],
+) -> None:
+    problem = run_problem(kind("Send a key."))
+    assert problem.status == 502
+    assert b"does not let it in" in problem.body
+    assert "www-authenticate" not in problem.headers
+    assert run_problem(QueueFull("No.")) == langserve_problem(QueueFull("No."))
 
 
 def test_the_field_that_is_wrong_is_named() -> None:

@@ -14,15 +14,25 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from locktender.core.errors import EngineError, NoReplicaReady, PeerError, UnknownModel
+from locktender.core.errors import (
+    EngineError,
+    Forbidden,
+    NoReplicaReady,
+    PeerError,
+    Unauthenticated,
+    UnknownModel,
+)
 from locktender.wire.langserve import Unprocessable
-from locktender.wire.problem import find_ours, langserve_problem
+from locktender.wire.problem import find_ours, run_problem
 
 __all__ = ["answered", "json_response"]
 
 _log = logging.getLogger(__name__)
 # Errors whose cause the operator, or the chain's author, must look for.
-_NOT_THE_CALLERS = (EngineError, NoReplicaReady, PeerError, UnknownModel)
+_NOT_THE_CALLERS = (
+    *(EngineError, Forbidden, NoReplicaReady),
+    *(PeerError, Unauthenticated, UnknownModel),
+)
 
 
 async def answered(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
@@ -43,7 +53,7 @@ async def answered(request: Request, answer: Callable[[], Awaitable[Response]]) 
             _log.exception("%s failed", request.url.path)
         elif isinstance(ours, _NOT_THE_CALLERS):
             _log.warning("%s failed: %s", request.url.path, ours.message, exc_info=ours.__cause__)
-        problem = langserve_problem(error)
+        problem = run_problem(error)
         return Response(problem.body, problem.status, headers=dict(problem.headers))
 
 

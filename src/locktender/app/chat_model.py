@@ -19,7 +19,7 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list
-from langchain_core.utils import from_env
+from langchain_core.utils import from_env, secret_from_env
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from locktender.app.background import background
@@ -58,7 +58,9 @@ class ChatLocktender(BaseChatModel):
     max_tokens: int | None = None  # new tokens
     stop: list[str] | str | None = None
     timeout_s: float | None = Field(default=None, gt=0)  # of one call; None: as the model allows
-    api_key: SecretStr | None = None
+    api_key: SecretStr | None = Field(
+        default_factory=secret_from_env("LOCKTENDER_API_KEY", default=None)
+    )
     tenant: str | None = None  # whom calls are made for, where the outer request does not say
     max_concurrency: int = Field(
         default=64, ge=1

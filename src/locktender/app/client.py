@@ -24,7 +24,7 @@ from locktender.app.client_body import FILTERS
 from locktender.app.client_call import abatch, ainvoke, batch, invoke
 from locktender.app.client_codec import Codec, StreamKind
 from locktender.app.client_extension import Agreement, PeerSerializer, check_carried
-from locktender.app.client_http import LoopClients
+from locktender.app.client_http import LoopClients, keyed
 from locktender.app.client_run import AsyncLocalRun, LocalRun, ServerRun
 from locktender.app.client_stream import read_chunks, read_chunks_async
 from locktender.app.serialization import Serializer, WellKnownSerializer
@@ -61,6 +61,7 @@ class RemoteRunnable(Runnable[_Input, _Output]):
         serializer: Serializer | None = None,
         on_server_run: Callable[[ServerRun], None] | None = None,
         extensions: bool = False,  # to send and get more than LangServe's wire carries
+        api_key: str | None = None,  # the server's; None: LOCKTENDER_API_KEY, "" for none
     ) -> None:
         self.url = url if url.endswith("/") else url + "/"
         plain = serializer or WellKnownSerializer()
@@ -75,7 +76,7 @@ class RemoteRunnable(Runnable[_Input, _Output]):
             base_url=url,
             timeout=timeout,
             auth=auth,
-            headers=headers,
+            headers=keyed(headers, api_key, auth),
             cookies=cookies,
             verify=verify,
             cert=cert,

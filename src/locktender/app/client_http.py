@@ -8,15 +8,35 @@ sent is not decided here.
 
 import asyncio
 import contextlib
+import os
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 import httpx
 
-__all__ = ["LoopClients"]
+__all__ = ["LoopClients", "keyed"]
+
+_API_KEY = "LOCKTENDER_API_KEY"  # in the environment, as for `ChatLocktender`
+_OWN_KEYS = ("Authorization", "X-API-Key")  # of a user who says himself what is sent
 
 _SETTINGS = ("auth", "cookies", "event_hooks", "headers", "params", "timeout")
+
+
+def keyed(headers: Any, api_key: str | None, auth: Any) -> Any:
+    """Return `headers` with the key of a server in them.
+
+    It is `api_key`, or else the environment's, which gives way to whatever the user sends himself.
+    """
+    given = httpx.Headers(headers)
+    if api_key is None:
+        api_key = os.environ.get(_API_KEY)
+        if auth is not None or any(name in given for name in _OWN_KEYS):
+            return headers
+    if not api_key:
+        return headers
+    given["Authorization"] = f"Bearer {api_key}"
+    return given
 
 
 class LoopClients:

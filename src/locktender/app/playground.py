@@ -22,6 +22,7 @@ from starlette.responses import Response
 from locktender.app.answer import answered
 from locktender.app.endpoint import Endpoint
 from locktender.app.run_config import Asked
+from locktender.http.key import KEY_IS_WANTED
 
 __all__ = ["PLAYGROUND_TITLES", "Playground"]
 
@@ -75,6 +76,8 @@ class Playground:
             name: self.endpoint.schema(part, asked).model_json_schema()
             for name, part in names.items()
         }
+        if asked.request.scope.get(KEY_IS_WANTED):  # Then the page asks for them, with the key.
+            settings = {"KEY_IS_WANTED": True, **{name: {} for name in names}}
         settings["FEEDBACK_ENABLED"] = _flag(is_set=self.feedback_is_enabled)
         settings["PUBLIC_TRACE_LINK_ENABLED"] = _flag(is_set=self.public_trace_link_is_enabled)
         values = {

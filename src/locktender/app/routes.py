@@ -35,6 +35,7 @@ __all__ = [
     "add_endpoint",
     "endpoint_of",
     "is_description",
+    "is_page",
     "is_taken",
     "keep_ids_apart",
     "routes_of",
@@ -118,6 +119,12 @@ def endpoint_of(route: object) -> Endpoint | None:
         if isinstance(given, Playground):
             return given.endpoint
     return None
+
+
+def is_page(route: object) -> bool:
+    """Whether `route` leads to the page of an endpoint, and the files of it, and nothing else."""
+    given = getattr(getattr(route, "endpoint", None), "args", ())
+    return any(isinstance(each, Playground) for each in given)
 
 
 def is_description(route: object) -> bool:

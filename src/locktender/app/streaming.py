@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from locktender.app.cancellation import Stay
 from locktender.core.scope import OuterRequest
 from locktender.wire.langserve import END_FRAME, chunk_frame, error_frame
-from locktender.wire.problem import Problem, find_ours, langserve_problem
+from locktender.wire.problem import Problem, find_ours, run_problem
 from locktender.wire.sse import encode_comment
 
 __all__ = ["ChunkStream", "LateFrame", "StreamAnswer"]
@@ -234,7 +234,7 @@ class _LateWire:
 
 
 async def _tell(wire: _Wire, error: Exception, outer: OuterRequest) -> None:
-    problem = langserve_problem(error)
+    problem = run_problem(error)
     if find_ours(error) is None:
         _log.error("a stream failed (request %s)", outer.caller_id or outer.id, exc_info=error)
     elif not wire.has_begun:

@@ -6,11 +6,16 @@
     |  |- InvalidRequest
     |  |- RequestTooLarge
     |  |- UnknownModel
-    |  `- ContextTooLong
+    |  |- ContextTooLong
+    |  |- Unauthenticated
+    |  |- Forbidden
+    |  |- HeadTooLarge
+    |  `- HeadTooSlow
     |- CapacityError               nobody's; again, later; retry_after_s
     |  |- QueueFull
     |  |- WaitTooLong
     |  |- NoReplicaReady
+    |  |- TooManyConnections
     |  `- Draining
     |- DeadlineExceeded
     |- AnswerUnread                the caller's; nothing can be told to him
@@ -38,6 +43,9 @@ __all__ = [
     "EngineError",
     "EngineFailed",
     "EngineStartError",
+    "Forbidden",
+    "HeadTooLarge",
+    "HeadTooSlow",
     "InvalidRequest",
     "LocktenderError",
     "NoReplicaReady",
@@ -47,6 +55,8 @@ __all__ = [
     "ReplicaLost",
     "RequestError",
     "RequestTooLarge",
+    "TooManyConnections",
+    "Unauthenticated",
     "UnknownModel",
     "WaitTooLong",
 ]
@@ -106,6 +116,30 @@ class ContextTooLong(RequestError):
     code = "context_length_exceeded"  # the name OpenAI's clients know
 
 
+class Unauthenticated(RequestError):
+    """The request carries no key, or one that is not the service's."""
+
+    code = "invalid_api_key"  # the name OpenAI's clients know
+
+
+class Forbidden(RequestError):
+    """The request names a host, or comes from a page, that the service does not answer to."""
+
+    code = "forbidden"
+
+
+class HeadTooLarge(RequestError):
+    """The request line and the headers are longer, or more, than the service reads."""
+
+    code = "headers_too_large"
+
+
+class HeadTooSlow(RequestError):
+    """The headers of the request did not arrive in time."""
+
+    code = "headers_too_slow"
+
+
 class CapacityError(LocktenderError):
     """There is no room now; the same request may be served later."""
 
@@ -133,6 +167,12 @@ class NoReplicaReady(CapacityError):
     """No engine runs, and to start one has failed many times in a row; it is tried on."""
 
     code = "no_replica_ready"
+
+
+class TooManyConnections(CapacityError):
+    """The service holds as many connections as it may, and each of them is being answered."""
+
+    code = "too_many_connections"
 
 
 class Draining(CapacityError):

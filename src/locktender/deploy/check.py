@@ -58,10 +58,10 @@ class _Verdict:
     took_s: float
 
 
-async def check(url: str, console: Console) -> int:
+async def check(url: str, console: Console, key: str | None = None) -> int:
     """Check the chain at `url` and print a table; return 0 if every answer was right, or else 1."""
     try:
-        verdicts = await _verdicts(url, console)
+        verdicts = await _verdicts(url, console, key)
     except (aiohttp.ClientError, PeerError, TimeoutError) as error:
         console.print(f"[red]A caller alone was not answered:[/] {escape(str(error))}")
         return 1
@@ -69,9 +69,10 @@ async def check(url: str, console: Console) -> int:
     return 0 if all(verdict.n_right == len(QUESTIONS) for verdict in verdicts) else 1
 
 
-async def _verdicts(url: str, console: Console) -> list[_Verdict]:
+async def _verdicts(url: str, console: Console, key: str | None) -> list[_Verdict]:
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-    async with aiohttp.ClientSession(timeout=timeout) as client:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with aiohttp.ClientSession(timeout=timeout, headers=headers) as client:
         alone: dict[str, str] = {}
         numbers = range(len(QUESTIONS))
         for number in track(numbers, "each caller alone", console=console, transient=True):

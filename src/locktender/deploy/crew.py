@@ -14,8 +14,9 @@ from collections.abc import Mapping
 
 from locktender.core.errors import ConfigError
 
-__all__ = ["CONFIG_EXIT", "Crew"]
+__all__ = ["CONFIG_EXIT", "DOORS", "Crew"]
 
+DOORS = "LOCKTENDER_WORKER_DOORS"  # in a worker's environment, as JSON
 CONFIG_EXIT = 2  # of a worker whose app cannot be served as it is; a new one would end the same way
 
 _PAUSE_S = 0.5  # before a worker that ended is replaced

@@ -14,7 +14,7 @@ from locktender.adopt.heavy import pipeline_of
 from locktender.adopt.swap import is_swapped
 from locktender.adopt.text_batch import why_no_batch
 from locktender.app.routes import HASH_PARAMETER, endpoint_of, is_description, routes_of
-from locktender.deploy.target import load_app
+from locktender.deploy.target import load_target
 
 __all__ = ["examine_app", "examine_target"]
 
@@ -24,7 +24,7 @@ _OF_THE_FRAMEWORK = {"fastapi", "starlette"}
 
 def examine_target(target: str) -> Diagnosis:
     """Examine the app or the chain that `target` names.  Raises: ConfigError."""
-    return examine_app(load_app(target))
+    return examine_app(load_target(target).app)
 
 
 def examine_app(app: Any) -> Diagnosis:

@@ -6,29 +6,32 @@ gone.
 """
 
 import asyncio
+import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
 
 from locktender.config import Settings
 from locktender.core.events import Observer, tell_all
-from locktender.deploy.crew import Crew
+from locktender.deploy.crew import DOORS, Crew
 from locktender.deploy.display import show
 from locktender.deploy.local import LocalModels, model_layer
 from locktender.deploy.server import ModelServer, listen
 from locktender.deploy.stop import Stop
+from locktender.http.settings import Doors
 from locktender.model.settings import ModelSettings
 from locktender.model.weights import cache_root
 from locktender.ops.tally import Tally
 
 __all__ = ["AppPlan", "run_app", "run_models"]
 
-# Where the workers of an app find the model layer; `ChatLocktender` reads it.
+# Where the workers of an app find the model layer, and with what key; `ChatLocktender` reads both.
 BASE_URL = "LOCKTENDER_BASE_URL"
+API_KEY = "LOCKTENDER_API_KEY"
 _LOOPBACK = "127.0.0.1"
 _BACKLOG = 1024  # connections that wait in the kernel for a worker
 
@@ -72,7 +75,8 @@ async def run_models(
 
     Raises: ConfigError.
     """
-    async with _served(chosen, settings, observers, host=settings.host) as running:
+    place = (settings.host, settings.doors)
+    async with _served(chosen, settings, observers, place) as running:
         stop = Stop()
         names = ", ".join(running.models.served)
         async with _shown(running, f"[bold]locktender[/] serves {names} at {running.url}", console):
@@ -96,13 +100,14 @@ async def run_app(
         listener.listen(_BACKLOG)
         url = _url(listener)
         # Its only callers are the workers; the app's host may be open to others.
-        async with _served(chosen, settings, observers, host=_LOOPBACK) as running:
+        inner, key = _inner(settings.doors)
+        async with _served(chosen, settings, observers, (_LOOPBACK, inner)) as running:
             stop = Stop()
-            environment = {BASE_URL: running.url} if chosen else {}
+            environment = {BASE_URL: running.url, **key} if chosen else {}
             crew = Crew(
                 plan.target,
                 listener,
-                environment,
+                {**environment, DOORS: settings.doors.to_json()},
                 n_workers=plan.n_workers,
                 drain_s=settings.drain_s,
             )
@@ -125,21 +130,34 @@ async def _served(
     chosen: Sequence[ModelSettings],
     settings: Settings,
     observers: Sequence[Observer],
-    *,
-    host: str,
+    place: tuple[str, Doors],
 ) -> AsyncIterator[_Running]:
     tally = Tally()
     observer = tell_all(tally, *observers)
     async with model_layer(chosen, settings, observer, cache=cache_root()) as models:
         # Without models there is nothing to find at the port that users know.
+        host, doors = place
         listener = listen(host, settings.model_port if chosen else 0)
-        server = ModelServer(models, observer, drain_s=settings.drain_s)
+        server = ModelServer(models, observer, doors, drain_s=settings.drain_s)
         serving = asyncio.create_task(server.serve(listener))
         try:
             yield _Running(models, server, serving, tally, f"{_url(listener)}/v1")
         finally:
             server.end()
             await asyncio.wait([serving])
+
+
+def _inner(doors: Doors) -> tuple[Doors, Mapping[str, str]]:
+    """Return the doors of the model layer below an app, and what its workers must know of them.
+
+    Where the app has a key, the workers get another one, made up for this run: what a chain may
+    send elsewhere by mistake opens nothing that is reached from outside.
+    """
+    keys = doors.door.api_keys
+    if not keys:
+        return doors, {}
+    own = secrets.token_urlsafe(32)
+    return replace(doors, door=replace(doors.door, api_keys=(*keys, own))), {API_KEY: own}
 
 
 @asynccontextmanager

@@ -11,13 +11,15 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from locktender.core.errors import ConfigError
 from locktender.core.events import DrainStarted, Observer
 from locktender.deploy.local import LocalModels
 from locktender.deploy.stop import Stop
-from locktender.model.answer import ABORT
+from locktender.http.door import Wire
+from locktender.http.settings import Doors
+from locktender.http.stack import server_config
+from locktender.wire.problem import openai_problem
 
 __all__ = ["ModelServer", "listen"]
 
@@ -46,16 +48,19 @@ def listen(host: str, port: int) -> socket.socket:
 class ModelServer:
     """One model service on one socket: `serve`, until `drain` has been called."""
 
-    def __init__(self, models: LocalModels, observer: Observer, *, drain_s: float) -> None:
+    def __init__(
+        self, models: LocalModels, observer: Observer, doors: Doors, *, drain_s: float
+    ) -> None:
         self._models = models
         self._observer = observer
         self._drain_s = drain_s
         self._server = _Uvicorn(
-            uvicorn.Config(
-                _abortable(models.service.app()),
-                log_level="warning",
-                access_log=False,
+            server_config(
+                models.service.app(),
+                doors,
+                Wire(openai_problem, takes_x_api_key=False),
                 lifespan="off",
+                ws="none",
                 server_header=False,
                 timeout_graceful_shutdown=_LAST_BYTES_S,
             )
@@ -92,23 +97,6 @@ class ModelServer:
     def _stop_if_misconfigured(self) -> None:
         if self._models.config_error is not None:
             self.end()
-
-
-def _abortable(app: ASGIApp) -> ASGIApp:
-    """Have `app` find, in each request's scope, how to cut its connection off.
-
-    uvicorn closes a connection only when its caller has read all that was sent.
-    """
-
-    async def call(scope: Scope, receive: Receive, send: Send) -> None:
-        cycle = getattr(send, "__self__", None)  # uvicorn's own, since no middleware is around us
-        transport = getattr(cycle, "transport", None)
-        if transport is not None:
-            abort = {ABORT: {"connection": transport.abort}}
-            scope["extensions"] = {**scope.get("extensions", {}), **abort}
-        await app(scope, receive, send)
-
-    return call
 
 
 class _Uvicorn(uvicorn.Server):

@@ -7,6 +7,7 @@ under its own name.
 import importlib
 import importlib.util
 import sys
+from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from pathlib import Path
 from types import ModuleType
@@ -14,15 +15,43 @@ from typing import Any
 
 from fastapi import FastAPI
 from langchain_core.runnables import Runnable
+from starlette.applications import Starlette
+from starlette.routing import Match
+from starlette.types import Scope
 
+from locktender.app.routes import is_page
 from locktender.core.errors import ConfigError
 from locktender.deploy.routes import add_routes
 
-__all__ = ["load_app"]
+__all__ = ["Target", "load_target"]
+
+_INDEX = "/"
 
 
-def load_app(target: str) -> Any:
-    """Return the ASGI app that `target` names.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An ASGI app, and whether it was made here, of a runnable."""
+
+    app: Any
+    is_made: bool
+
+    def shows_page(self, scope: Scope) -> bool:
+        """Whether a request only looks at a page: at what of the app answers to all.
+
+        The app's own routes say so, in their own order, so that no path is taken for a page's that
+        leads elsewhere.
+        """
+        if scope["type"] != "http" or scope["method"] != "GET":
+            return False
+        if self.is_made and scope["path"] == _INDEX:
+            return True
+        routes = self.app.routes if isinstance(self.app, Starlette) else ()
+        matching = (route for route in routes if route.matches(scope)[0] is Match.FULL)
+        return is_page(next(matching, None))
+
+
+def load_target(target: str) -> Target:
+    """Return what `target` names.
 
     Raises: ConfigError if it cannot be found, or is neither an app nor a runnable.  What the
     user's own module raises when it is imported passes through.
@@ -40,9 +69,9 @@ def load_app(target: str) -> Any:
     if isinstance(found, Runnable):
         app = FastAPI(title=name)
         add_routes(app, found, path=f"/{name}")
-        return app
+        return Target(app, is_made=True)
     if iscoroutinefunction(found) or iscoroutinefunction(getattr(found, "__call__", None)):  # noqa: B004 - whether it is asynchronous, too
-        return found
+        return Target(found, is_made=False)
     message = f"{target!r} is a {type(found).__name__}, neither an ASGI app nor a runnable."
     raise ConfigError(message)
 

@@ -1,8 +1,10 @@
 """Serve the user's app in a process of its own, on a listener that it shares with its fellows.
 
 Started by `crew` as ``python -m locktender.deploy.worker FD TARGET DRAIN_S``.  It knows the model
-layer by its URL only (``LOCKTENDER_BASE_URL``), as any client.  SIGTERM drains it; it ends when its
-standard input does, which its parent holds open and never writes to.
+layer by its URL and key only (``LOCKTENDER_BASE_URL``, ``LOCKTENDER_API_KEY``), as any client.  Who
+may come in stands in its environment, where other users do not see it, until it has been read.
+SIGTERM drains it; it ends when its standard input does, which its parent holds open and never
+writes to.
 """
 
 import asyncio
@@ -11,13 +13,18 @@ import os
 import socket
 import sys
 import threading
+from dataclasses import replace
 
 import uvicorn
 import uvloop
 
 from locktender.core.errors import ConfigError
-from locktender.deploy.crew import CONFIG_EXIT
-from locktender.deploy.target import load_app
+from locktender.deploy.crew import CONFIG_EXIT, DOORS
+from locktender.deploy.target import Target, load_target
+from locktender.http.door import Wire
+from locktender.http.settings import Doors
+from locktender.http.stack import server_config
+from locktender.wire.problem import langserve_problem
 
 __all__ = ["main"]
 
@@ -34,24 +41,34 @@ def main(arguments: list[str]) -> int:
     """Serve ``arguments[1]`` on file descriptor ``arguments[0]`` until told to stop."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     descriptor, target, drain_s = int(arguments[0]), arguments[1], float(arguments[2])
+    told = os.environ.pop(DOORS, None)
+    doors = Doors() if told is None else Doors.from_json(told)
     gc.set_threshold(*_COLLECT_AFTER)  # before the app is loaded, which may know better
     try:
-        app = load_app(target)
+        found = load_target(target)
     except ConfigError as error:
         sys.stderr.write(f"locktender: {error.message}\n")
         return CONFIG_EXIT
     gc.collect()
     gc.freeze()  # What was loaded stays: it need not be looked through again and again.
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=max(1, round(drain_s)),
-    )
+    config = _config(found, doors, drain_s)
     listener = socket.socket(fileno=descriptor)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(uvicorn.Server(config), listener))
     return 0
+
+
+def _config(target: Target, doors: Doors, drain_s: float) -> uvicorn.Config:
+    if not target.is_made:  # Which hosts and pages his app answers to is its author's to say.
+        doors = replace(doors, door=replace(doors.door, hosts=None))
+    wire = Wire(langserve_problem, takes_x_api_key=True, is_free=target.shows_page)
+    return server_config(
+        target.app,
+        doors,
+        wire,
+        timeout_graceful_shutdown=max(1, round(drain_s)),
+        ws="none" if target.is_made else "auto",
+    )
 
 
 async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:

@@ -22,17 +22,17 @@ from starlette.types import Scope as HttpScope
 from locktender.core.errors import AnswerUnread, LocktenderError
 from locktender.core.request import Delta, FinishReason, GenerationRequest
 from locktender.core.scope import Scope
+from locktender.http.abort import abort_of
 from locktender.model.dispatcher import Dispatcher
 from locktender.wire.header import REQUEST_ID, SHARE
 from locktender.wire.openai_reply import DONE, ChunkEncoder, Usage, completion, error_frame
 from locktender.wire.problem import Problem, openai_problem
 from locktender.wire.sse import encode_comment
 
-__all__ = ["ABORT", "Answer", "Asked"]
+__all__ = ["Answer", "Asked"]
 
 _log = logging.getLogger(__name__)
 
-ABORT = "locktender.abort"  # the ASGI extension by which a server lets a connection be cut off
 
 _PIECE_BYTES = 64 * 1024
 
@@ -262,9 +262,9 @@ async def _unless_left(receive: Receive, work: Coroutine[None, None, None]) -> N
 
 async def _cut_off(scope: HttpScope, receive: Receive) -> None:
     """Close the caller's connection without waiting for it to read, where the server can."""
-    abort = scope.get("extensions", {}).get(ABORT)
+    abort = abort_of(scope)
     if abort is not None:
-        abort["connection"]()
+        abort()
         await _left(receive)  # at once: the server would miss the rest of the answer
 
 

@@ -13,6 +13,9 @@ from locktender.core.errors import (
     Draining,
     EngineError,
     EngineFailed,
+    Forbidden,
+    HeadTooLarge,
+    HeadTooSlow,
     InvalidRequest,
     LocktenderError,
     NoReplicaReady,
@@ -21,6 +24,8 @@ from locktender.core.errors import (
     QueueFull,
     ReplicaLost,
     RequestTooLarge,
+    TooManyConnections,
+    Unauthenticated,
     UnknownModel,
     WaitTooLong,
 )
@@ -31,7 +36,8 @@ _KINDS: Mapping[str, type[LocktenderError]] = {
     kind.code: kind
     for kind in (
         *(InvalidRequest, RequestTooLarge, UnknownModel, ContextTooLong),
-        *(CapacityError, QueueFull, WaitTooLong, NoReplicaReady, Draining),
+        *(Unauthenticated, Forbidden, HeadTooLarge, HeadTooSlow),
+        *(CapacityError, QueueFull, WaitTooLong, NoReplicaReady, TooManyConnections, Draining),
         *(DeadlineExceeded, EngineError, EngineFailed, PoisonedRequest, ReplicaLost),
         *(PeerError, LocktenderError),
     )

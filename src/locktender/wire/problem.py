@@ -17,15 +17,19 @@ from locktender.core.errors import (
     CapacityError,
     DeadlineExceeded,
     EngineError,
+    Forbidden,
+    HeadTooLarge,
+    HeadTooSlow,
     LocktenderError,
     PeerError,
     ReplicaLost,
     RequestError,
     RequestTooLarge,
+    Unauthenticated,
     UnknownModel,
 )
 
-__all__ = ["Problem", "find_ours", "langserve_problem", "openai_problem"]
+__all__ = ["Problem", "find_ours", "langserve_problem", "openai_problem", "run_problem"]
 
 _NOT_OURS = LocktenderError("The service failed at this request for a reason of its own.")
 _LANGSERVE_NOT_OURS = "Internal Server Error"  # LangServe's own words, which its clients know
@@ -46,12 +50,17 @@ class _Row:
     openai_type: str  # OpenAI's names; "service_unavailable_error" is what it says when overloaded
     has_retry_after: bool = False
     langserve_status: int | None = None  # where it is not OpenAI's
+    asks_for_key: bool = False
 
 
 _TABLE: Mapping[type[LocktenderError], _Row] = {
     RequestError: _Row(400, "invalid_request_error", langserve_status=422),
     RequestTooLarge: _Row(413, "invalid_request_error"),
     UnknownModel: _Row(404, "invalid_request_error"),
+    Unauthenticated: _Row(401, "invalid_request_error", asks_for_key=True),
+    Forbidden: _Row(403, "invalid_request_error"),
+    HeadTooLarge: _Row(431, "invalid_request_error"),
+    HeadTooSlow: _Row(408, "invalid_request_error"),
     CapacityError: _Row(503, "service_unavailable_error", has_retry_after=True),
     DeadlineExceeded: _Row(504, "server_error"),
     EngineError: _Row(500, "server_error"),
@@ -86,11 +95,21 @@ def langserve_problem(error: BaseException) -> Problem:
         fields = {"detail": _LANGSERVE_NOT_OURS, "message": _LANGSERVE_NOT_OURS}
         return Problem(500, headers, orjson.dumps(fields))
     row = _row(ours)
-    if row.has_retry_after:
-        headers["retry-after"] = _retry_after(ours)
+    headers |= _row_headers(ours, row)
     sentence = _told(ours)
     fields = {"detail": sentence, "message": sentence, "code": ours.code}
     return Problem(row.langserve_status or row.status, headers, orjson.dumps(fields))
+
+
+def run_problem(error: BaseException) -> Problem:
+    """Return the answer to an error of a run in LangServe's form.
+
+    A key that is refused within a run is the chain's own, which it sent to another service: 401
+    would have the caller look at his.
+    """
+    if isinstance(find_ours(error), Unauthenticated | Forbidden):
+        error = PeerError("A service that the chain calls does not let it in.")
+    return langserve_problem(error)
 
 
 def find_ours(error: BaseException) -> LocktenderError | None:
@@ -124,8 +143,14 @@ def _headers(error: LocktenderError, row: _Row) -> Mapping[str, str]:
     if not error.retryable:
         # OpenAI's clients retry every 5xx by themselves, unless this header forbids it.
         headers["x-should-retry"] = "false"
-    if row.has_retry_after:
-        headers["retry-after"] = _retry_after(error)
+    return headers | _row_headers(error, row)
+
+
+def _row_headers(error: LocktenderError, row: _Row) -> dict[str, str]:
+    """Return the headers that the answer has in both dialects."""
+    headers = {"retry-after": _retry_after(error)} if row.has_retry_after else {}
+    if row.asks_for_key:
+        headers["www-authenticate"] = "Bearer"  # RFC 9110, section 15.5.2: a 401 must have one
     return headers
 
 

@@ -7,13 +7,10 @@ const routeUrl = document.body.dataset.baseUrl.replace(/\/playground$/, "");
 let leaving = null;
 
 byId("path").textContent = decodeURI(routeUrl) || "/";
-byId("input").value = JSON.stringify(example(settings.INPUT_SCHEMA), null, 2);
 byId("config").value = "{}";
-byId("config-part").hidden = !Object.keys(settings.CONFIG_SCHEMA.properties ?? {}).length;
-for (const part of ["input", "output", "config"]) {
-  const schema = settings[`${part.toUpperCase()}_SCHEMA`];
-  byId(`${part}-schema`).textContent = JSON.stringify(schema, null, 2);
-}
+byId("key-part").hidden = !settings.KEY_IS_WANTED;
+byId("key").addEventListener("change", learn);
+describe();
 byId("form").addEventListener("submit", (event) => {
   event.preventDefault();
   run();
@@ -22,6 +19,31 @@ byId("form").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run();
 });
 byId("stop").addEventListener("click", () => leaving?.abort());
+
+function describe() {
+  byId("input").value = JSON.stringify(example(settings.INPUT_SCHEMA), null, 2);
+  byId("config-part").hidden = !Object.keys(settings.CONFIG_SCHEMA.properties ?? {}).length;
+  for (const part of ["input", "output", "config"]) {
+    const schema = settings[`${part.toUpperCase()}_SCHEMA`];
+    byId(`${part}-schema`).textContent = JSON.stringify(schema, null, 2);
+  }
+}
+
+// Where a key is wanted the page came without the schemas, which are told for the key only.
+async function learn() {
+  for (const part of ["input", "output", "config"]) {
+    const answer = await fetch(`${routeUrl}/${part}_schema`, { headers: key() });
+    if (answer.ok) settings[`${part.toUpperCase()}_SCHEMA`] = await answer.json();
+    else if (answer.status === 401) return show("the key is not the service's");
+  }
+  show("");
+  describe();
+}
+
+function key() {
+  const text = byId("key").value.trim();
+  return text ? { authorization: `Bearer ${text}` } : {};
+}
 
 async function run() {
   if (leaving) return;
@@ -65,7 +87,7 @@ function parsed(id) {
 async function send(text, signal) {
   const answer = await fetch(`${routeUrl}/stream`, {
     method: "POST",
-    headers: { "content-type": "application/json" },
+    headers: { "content-type": "application/json", ...key() },
     body: text,
     signal,
   });

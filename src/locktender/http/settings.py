@@ -1,0 +1,91 @@
+"""What an operator may set about the doors of a server: who comes in, and how many at a time.
+
+Frozen values with their defaults; `config` reads them from file, environment and flags, and nobody
+else does.  The workers of an app get theirs as JSON, from the process that starts them.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Self
+
+from locktender.core.errors import ConfigError
+from locktender.http.host import is_network
+
+__all__ = ["ConnectionSettings", "DoorSettings", "Doors", "is_key"]
+
+_MAX_KEY_LENGTH = 512
+_VISIBLE = range(ord("!"), ord("~") + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class DoorSettings:
+    """Who may come in."""
+
+    # Each opens; none: everybody may come in.  Never shown: `repr` is what logs would have.
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    # What `Host` may name beside the loopback; "*" is everything.  None: it is not looked at,
+    # nor is `Origin`, because the app is its author's.
+    hosts: tuple[str, ...] | None = ()
+    cors_origins: tuple[str, ...] = ()  # pages of other origins that may call; "*": all of them
+    # Addresses and networks of proxies whose X-Forwarded-* is believed; "*": all of them.
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+
+    def __post_init__(self) -> None:
+        """Refuse keys that could not be sent."""
+        if not all(is_key(key) for key in self.api_keys):
+            message = f"A key is 1 to {_MAX_KEY_LENGTH} visible ASCII characters without spaces."
+            raise ConfigError(message)
+        for proxy in self.trusted_proxies:
+            if not is_network(proxy):
+                message = f"`trusted_proxies` has addresses and networks, not {proxy!r}."
+                raise ConfigError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """How many may come in, and how long they may take to say what they want."""
+
+    max_connections: int = 2048  # open at once, in each process that serves
+    # Of one request: its first line and its headers, together.  uvicorn's own default for h11.
+    max_header_bytes: int = 64 * 1024
+    max_headers: int = 100
+    header_timeout_s: float = 10.0  # from a request's first byte to the end of its headers
+    # A connection without a request is kept for so long.  Load balancers keep theirs for 60 s, and
+    # must be the first to close: else they send a request into a connection that is just closed.
+    idle_timeout_s: float = 75.0
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that cannot work."""
+        for name in ("max_connections", "max_headers", "max_header_bytes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"`{name}` must be at least 1, not {getattr(self, name)}.")
+        for name in ("header_timeout_s", "idle_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"`{name}` must be above 0, not {getattr(self, name)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Both, for one server."""
+
+    door: DoorSettings = field(default_factory=DoorSettings)
+    connections: ConnectionSettings = field(default_factory=ConnectionSettings)
+
+    def to_json(self) -> str:
+        """Write them, keys and all, for a process that is told of nobody else."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` has written."""
+        told = json.loads(text)
+        door = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in told["door"].items()
+        }
+        return cls(DoorSettings(**door), ConnectionSettings(**told["connections"]))
+
+
+def is_key(text: str) -> bool:
+    """Whether `text` can be sent as a key."""
+    return 0 < len(text) <= _MAX_KEY_LENGTH and all(ord(letter) in _VISIBLE for letter in text)

@@ -1,0 +1,57 @@
+"""Give uvicorn an app with its doors in front: the one place where their order is decided.
+
+From outside in: what a browser asks before it calls (CORS), who may come in (`door`), whom a
+trusted proxy speaks for, the app.  Below all of them `connection` bounds the sockets themselves.
+"""
+
+from functools import partial
+from typing import Any, cast
+
+import uvicorn
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from locktender.http.connection import BoundedProtocol
+from locktender.http.crowd import Crowd
+from locktender.http.descriptors import possible_connections
+from locktender.http.door import Door, Wire
+from locktender.http.settings import Doors, DoorSettings
+
+__all__ = ["server_config"]
+
+_PREFLIGHT_S = 600  # for which a browser need not ask again
+# Of our answers, what a page's script may read beside the body.
+_SHOWN_HEADERS = ("Retry-After", "X-Request-Id", "X-Locktender-Extensions")
+
+
+def server_config(app: ASGIApp, doors: Doors, wire: Wire, **options: Any) -> uvicorn.Config:
+    """Return what a `uvicorn.Server` is made of; `options` are uvicorn's own."""
+    crowd = Crowd(possible_connections(doors.connections.max_connections))
+    protocol = partial(BoundedProtocol, doors.connections, crowd, wire.problem_of)
+    return uvicorn.Config(
+        _behind(app, doors.door, wire),
+        # uvicorn asks for a class, and calls it.
+        http=cast("Any", protocol),
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,  # it is asked for further in, where the door has seen who speaks
+        **options,
+    )
+
+
+def _behind(app: ASGIApp, settings: DoorSettings, wire: Wire) -> ASGIApp:
+    proxies = list(settings.trusted_proxies)
+    behind = cast("ASGIApp", ProxyHeadersMiddleware(cast("Any", app), proxies))
+    if settings.api_keys or settings.hosts is not None:
+        behind = Door(behind, settings, wire)
+    if settings.cors_origins:
+        behind = CORSMiddleware(
+            behind,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],  # the key, and the deadline, among them
+            expose_headers=_SHOWN_HEADERS,
+            max_age=_PREFLIGHT_S,
+        )
+    return behind

@@ -1,0 +1,43 @@
+from typing import Any
+
+import pytest
+
+from locktender.core.errors import ConfigError
+from locktender.http.settings import ConnectionSettings, Doors, DoorSettings, is_key
+
+
+def test_a_worker_reads_what_its_crew_has_written() -> None:
+    doors = Doors(
+        DoorSettings(api_keys=("k",), hosts=("*",), cors_origins=("https://a.example",)),
+        ConnectionSettings(max_connections=7, idle_timeout_s=1.5),
+    )
+    assert Doors.from_json(doors.to_json()) == doors
+    assert Doors.from_json(Doors().to_json()) == Doors()
+
+
+def test_a_key_is_not_shown() -> None:
+    assert "very-secret" not in repr(Doors(DoorSettings(api_keys=("very-secret",))))
+
+
+@pytest.mark.parametrize("text", ["", " ", "a b", "a\n", "ключ", "a" * 513])
+def test_what_no_header_could_carry_is_no_key(text: str) -> None:
+    assert not is_key(text)
+    with pytest.raises(ConfigError, match="visible ASCII"):
+        DoorSettings(api_keys=(text,))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("max_connections", 0), ("max_header_bytes", 0), ("max_headers", 0)),
+        *(("header_timeout_s", 0), ("idle_timeout_s", float("nan"))),
+    ],
+)
+def test_a_bound_that_cannot_work_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=name):
+        ConnectionSettings(**{name: value})
+
+
+def test_a_proxy_that_is_no_address_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"trusted_proxies.*'nginx'"):
+        DoorSettings(trusted_proxies=("nginx",))
