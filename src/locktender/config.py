@@ -82,8 +82,10 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)  # the app's
     model_port: int = Field(default=8001, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=64)  # processes that serve the app
+    extensions: bool = True  # of the wire, where a runnable is served; False: LangServe's only
     drain_s: float = Field(default=30.0, ge=0)
     max_body_bytes: int | None = Field(default=None, ge=1)
+    max_body_values: int | None = Field(default=None, ge=1)
     body_timeout_s: float | None = Field(default=None, gt=0)
     keep_alive_s: float | None = Field(default=None, gt=0)
     models: dict[str, ModelTable] = Field(default_factory=dict)

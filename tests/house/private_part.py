@@ -123,7 +123,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "starlette.requests.Request._body",
-        "app.body",
+        "http.body",
         "A modifier cannot read the body again.",
     ),
     Part("starlette.routing.BaseRoute", "app.description", _IMPORT),

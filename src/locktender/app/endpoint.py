@@ -19,11 +19,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from locktender.app.answer import answered, json_response
-from locktender.app.body import read_body
 from locktender.app.caller import outer_request_of
 from locktender.app.cancellation import Stay
 from locktender.app.dialect import Dialects, Rights
 from locktender.app.event_stream import EventsVersion, event_stream, is_told_of, nothing
+from locktender.app.heavy_body import Work, at_once, beside
 from locktender.app.input import InputReader
 from locktender.app.output import OutputWriter
 from locktender.app.run_config import Asked, PerRequestConfigModifier, RunConfigs
@@ -34,6 +34,8 @@ from locktender.app.streaming import ChunkStream, StreamAnswer
 from locktender.app.text_parser import with_direct_text_parsers
 from locktender.app.turn import Turns
 from locktender.core.scope import OuterRequest
+from locktender.http.body import BodyBounds, read_body
+from locktender.http.offload import offload_of
 from locktender.wire.event_filter import parse_event_filter
 from locktender.wire.langserve import (
     Unprocessable,
@@ -56,9 +58,11 @@ class EndpointSettings:
     serializer: Serializer = field(default_factory=WellKnownSerializer)
     ping_s: float = 15.0  # LangServe's; proxies give up after a minute or so of silence
     max_body_bytes: int = 32_000_000  # files come as base64
-    max_inputs: int = 1000  # of one batch; each is validated before anything else is served
+    max_body_values: int = 100_000  # JSON's; some 16,000 documents, or 30,000 short messages
+    max_inputs: int = 1000  # of one batch
     body_timeout_s: float = 60.0  # for the whole body to arrive
     rights: Rights = field(default_factory=Rights)
+    has_extensions: bool = True  # False: every client gets LangServe's wire, whatever it asks for
     # The runnables, by name, of whose inner runs callers may know; None: all of them.
     stream_log_names: Sequence[str] | None = None
     astream_events_version: EventsVersion = "v2"
@@ -79,7 +83,12 @@ class Endpoint:
         self._inputs = InputReader(runnable)
         self._outputs = OutputWriter(runnable, settings.serializer)
         self._dialects = Dialects(
-            self._runnable, self._inputs, self._outputs, settings.serializer, settings.rights
+            self._runnable,
+            self._inputs,
+            self._outputs,
+            settings.serializer,
+            settings.rights,
+            has_extensions=settings.has_extensions,
         )
         self._settings = settings
         self._turns = Turns()
@@ -115,35 +124,33 @@ class Endpoint:
         request = asked.request
         dialect = self._dialects.of(request)
         outer = outer_request_of(request.scope["headers"])
-        body = parse_invoke(await self._body(request, outer))
+        raw, work = await self._arrived(request, outer)
+        body = await work(parse_invoke, raw)
         config = await self._configs.one(asked, body.config)
-        value = dialect.read(body.input, config)
-        runnable = dialect.bound(body.kwargs)
+        value, runnable = await work(dialect.call, body.input, body.kwargs, config)
         notes = Notes.of(self._settings.notes, [config], self._settings.serializer)
         async with Stay(request.receive, outer) as stay:
             output = await runnable.ainvoke(value, notes.configs[0] if notes else config)
         if stay.has_left:
             return Response()
         told = await notes.told() if notes else None
-        answer = invoke_answer(dialect.write(output), str(config["run_id"]), told)
+        written = await work(dialect.write, output)
+        answer = invoke_answer(written, str(config["run_id"]), told)
         return json_response(answer, headers=dialect.headers)
 
     async def _batch(self, asked: Asked) -> Response:
         request = asked.request
         dialect = self._dialects.of(request)
         outer = outer_request_of(request.scope["headers"])
-        body = parse_batch(await self._body(request, outer))
+        raw, work = await self._arrived(request, outer)
+        body = await work(parse_batch, raw)
         if len(body.inputs) > self._settings.max_inputs:
             message = (
                 f"A batch may have {self._settings.max_inputs} inputs, not {len(body.inputs)}."
             )
             raise Unprocessable(message)
         configs = await self._configs.many(asked, body.config, len(body.inputs))
-        values = [
-            dialect.read(value, config, "inputs", n)
-            for n, (value, config) in enumerate(zip(body.inputs, configs, strict=True))
-        ]
-        runnable = dialect.bound(body.kwargs)
+        values, runnable = await work(dialect.calls, body.inputs, body.kwargs, configs)
         run_ids = [str(config["run_id"]) for config in configs]
         notes = Notes.of(self._settings.notes, configs, self._settings.serializer)
         if notes:
@@ -158,26 +165,28 @@ class Endpoint:
             if isinstance(output, Exception):
                 raise output
         told = await notes.told() if notes else None
-        answer = batch_answer([dialect.write(output) for output in outputs], run_ids, told)
-        return json_response(answer, headers=dialect.headers)
+        written = await work(list, map(dialect.write, outputs))
+        return json_response(batch_answer(written, run_ids, told), headers=dialect.headers)
 
     async def _stream(self, asked: Asked) -> Response:
         await self._turns.take()
         request = asked.request
         dialect = self._dialects.of(request)
         outer = outer_request_of(request.scope["headers"])
-        body = parse_invoke(await self._body(request, outer))
+        raw, work = await self._arrived(request, outer)
+        body = await work(parse_invoke, raw)
         config = await self._configs.one(asked, body.config)
-        value = dialect.read(body.input, config)
+        value, runnable = await work(dialect.call, body.input, body.kwargs, config)
         head = metachunk_frame(str(config["run_id"]))
         late = late_head(self._settings.notes, config, head)
         stream = ChunkStream(
-            chunks=dialect.bound(body.kwargs).astream(value, config),
+            chunks=runnable.astream(value, config),
             head=b"" if late else head,
             write=dialect.chunk,
             ping_s=self._settings.ping_s,
             headers=dialect.headers,
             late=late,
+            work=work,
         )
         return StreamAnswer(stream, outer)
 
@@ -186,30 +195,43 @@ class Endpoint:
         request = asked.request
         dialect = self._dialects.of(request)
         outer = outer_request_of(request.scope["headers"])
-        raw = await self._body(request, outer)
-        body = parse_invoke(raw)
+        raw, work = await self._arrived(request, outer)
+        body = await work(parse_invoke, raw)
         config = await self._configs.one(asked, body.config)
-        value = dialect.read(body.input, config)
-        run = (dialect.bound(body.kwargs), value, config, parse_event_filter(raw))
+        value, runnable = await work(dialect.call, body.input, body.kwargs, config)
+        run = (runnable, value, config, await work(parse_event_filter, raw))
         if not self._is_told_of:
             told = nothing()
         elif asked.endpoint == "stream_log":
-            told = run_log(*run)
+            told = run_log(*run, work)
         else:
             told = event_stream(*run, self._settings.astream_events_version)
-        late = late_head(self._settings.notes, config)
-        ping_s = self._settings.ping_s
-        stream = ChunkStream(told, b"", dialect.chunk, ping_s, dialect.headers, late)
+        stream = ChunkStream(
+            chunks=told,
+            head=b"",
+            write=dialect.chunk,
+            ping_s=self._settings.ping_s,
+            headers=dialect.headers,
+            late=late_head(self._settings.notes, config),
+            work=work,
+        )
         return StreamAnswer(stream, outer)
 
-    async def _body(self, request: Request, outer: OuterRequest) -> bytes:
+    async def _arrived(self, request: Request, outer: OuterRequest) -> tuple[bytes, Work]:
+        """Return the body, and what is to do the work on it.
+
+        Raises: RequestTooLarge, InvalidRequest, starlette's ClientDisconnect.
+        """
+        settings = self._settings
         remaining_s = outer.remaining_s(time.monotonic())
-        timeout_s = self._settings.body_timeout_s
-        return await read_body(
-            request,
-            max_bytes=self._settings.max_body_bytes,
-            timeout_s=timeout_s if remaining_s is None else min(timeout_s, remaining_s),
-        )
+        timeout_s = settings.body_timeout_s
+        if remaining_s is not None:
+            timeout_s = min(timeout_s, remaining_s)
+        bounds = BodyBounds(settings.max_body_bytes, settings.max_body_values, timeout_s)
+        body = await read_body(request, bounds)
+        if not body.is_heavy:
+            return body.content, at_once
+        return body.content, beside(offload_of(request.scope.get("app")), timeout_s)
 
     async def _described(self, asked: Asked) -> Response:
         return json_response(

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from locktender.config import Settings
 from locktender.core.events import Observer, tell_all
-from locktender.deploy.crew import Crew
+from locktender.deploy.crew import NO_EXTENSIONS, Crew
 from locktender.deploy.display import show
 from locktender.deploy.local import LocalModels, model_layer
 from locktender.deploy.server import ModelServer, listen
@@ -105,6 +105,7 @@ async def run_app(
                 environment,
                 n_workers=plan.n_workers,
                 drain_s=settings.drain_s,
+                flags=() if settings.extensions else (NO_EXTENSIONS,),
             )
             working = asyncio.create_task(crew.run())
             errand = asyncio.create_task(plan.errand(url) if plan.errand else stop.wait_asked())

@@ -21,8 +21,8 @@ from locktender.deploy.routes import add_routes
 __all__ = ["load_app"]
 
 
-def load_app(target: str) -> Any:
-    """Return the ASGI app that `target` names.
+def load_app(target: str, *, extensions: bool = True) -> Any:
+    """Return the ASGI app that `target` names; a runnable gets its routes with `extensions`.
 
     Raises: ConfigError if it cannot be found, or is neither an app nor a runnable.  What the
     user's own module raises when it is imported passes through.
@@ -39,7 +39,7 @@ def load_app(target: str) -> Any:
         raise ConfigError(message) from error
     if isinstance(found, Runnable):
         app = FastAPI(title=name)
-        add_routes(app, found, path=f"/{name}")
+        add_routes(app, found, path=f"/{name}", extensions=extensions)
         return app
     if iscoroutinefunction(found) or iscoroutinefunction(getattr(found, "__call__", None)):  # noqa: B004 - whether it is asynchronous, too
         return found

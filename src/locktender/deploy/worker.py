@@ -1,8 +1,8 @@
 """Serve the user's app in a process of its own, on a listener that it shares with its fellows.
 
-Started by `crew` as ``python -m locktender.deploy.worker FD TARGET DRAIN_S``.  It knows the model
-layer by its URL only (``LOCKTENDER_BASE_URL``), as any client.  SIGTERM drains it; it ends when its
-standard input does, which its parent holds open and never writes to.
+Started by `crew` as ``python -m locktender.deploy.worker FD TARGET DRAIN_S [--no-extensions]``.  It
+knows the model layer by its URL only (``LOCKTENDER_BASE_URL``), as any client.  SIGTERM drains it;
+it ends when its standard input does, which its parent holds open and never writes to.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import uvicorn
 import uvloop
 
 from locktender.core.errors import ConfigError
-from locktender.deploy.crew import CONFIG_EXIT
+from locktender.deploy.crew import CONFIG_EXIT, NO_EXTENSIONS
 from locktender.deploy.target import load_app
 
 __all__ = ["main"]
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     descriptor, target, drain_s = int(arguments[0]), arguments[1], float(arguments[2])
     gc.set_threshold(*_COLLECT_AFTER)  # before the app is loaded, which may know better
     try:
-        app = load_app(target)
+        app = load_app(target, extensions=NO_EXTENSIONS not in arguments[3:])
     except ConfigError as error:
         sys.stderr.write(f"locktender: {error.message}\n")
         return CONFIG_EXIT

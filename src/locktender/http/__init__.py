@@ -1,0 +1,1 @@
+"""What both servers do with a connection: read its request, and answer beside others."""
