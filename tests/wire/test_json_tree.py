@@ -61,6 +61,7 @@ BROKEN = '{"a"' + " " * 3_000  # LangChain tries to complete it once for each bl
         {"tool_call_chunks": [{"args": BROKEN}]},
         [["tool_call_chunks", [[["args", BROKEN], ["id", "1"]]]]],
         {"type": "AIMessageChunk", "tool_call_chunks": [{"args": BROKEN[:1_500]}] * 2},
+        {"type": "AIMessageChunk", "tool_calls": [{"function": {"arguments": BROKEN}}]},
     ],
 )
 def test_long_arguments_that_break_off_are_slow(chunk: Any) -> None:
@@ -72,7 +73,7 @@ def test_long_arguments_that_break_off_are_slow(chunk: Any) -> None:
     [
         {"tool_call_chunks": [{"args": json.dumps({"text": "x" * 100_000})}]},
         {"tool_call_chunks": [{"args": BROKEN[:1_000]}, {"args": None}, {}]},
-        {"invalid_tool_calls": [{"args": BROKEN}]},
+        {"type": "ai", "invalid_tool_calls": [{"args": BROKEN}]},
         {"tool_call_chunks": [], "content": BROKEN},
         ["args", 5, ["args"]],
     ],

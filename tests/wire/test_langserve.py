@@ -58,11 +58,17 @@ def test_letters_that_are_spelt_out_are_read_however_many() -> None:
     assert parse_invoke(b'{"input":"%b"}' % (b"\\u4e2d" * 1_000_001)).input == "\u4e2d" * 1_000_001
 
 
-def test_arguments_that_would_take_for_ever_to_complete_are_refused() -> None:
-    message = {"type": "AIMessageChunk", "content": "", "tool_call_chunks": []}
-    message["tool_call_chunks"] = [{"name": "f", "args": '{"a"' + " " * 5_000, "id": "1"}]
+@pytest.mark.parametrize("spelling", ["AIMessageChunk", "AIMessage\\u0043hunk"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_arguments_that_would_take_for_ever_to_complete_are_refused(
+    spelling: str, encoding: str
+) -> None:
+    calls = [{"function": {"name": "f", "arguments": '{"a"' + " " * 5_000}, "id": "1"}]
+    message = {"content": "", "additional_kwargs": {"tool_calls": calls}, "type": "KIND"}
+    text = json.dumps({"input": [message]}).replace("KIND", spelling)
     with pytest.raises(Unprocessable, match="tool_call_chunks"):
-        parse_invoke(json.dumps({"input": [message]}).encode())
+        parse_invoke(text.encode(encoding))
+    assert parse_invoke(text.replace(spelling, "ai").encode(encoding)).input
 
 
 @pytest.mark.parametrize(

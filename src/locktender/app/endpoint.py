@@ -9,7 +9,7 @@ Above it, `routes` puts the methods on an app.
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -91,6 +91,9 @@ class Endpoint:
             has_extensions=settings.has_extensions,
         )
         self._settings = settings
+        self._bounds = BodyBounds(
+            settings.max_body_bytes, settings.max_body_values, settings.body_timeout_s
+        )
         self._turns = Turns()
         self._is_told_of = is_told_of(runnable, settings.stream_log_names)
         self.has_callback_events = bool(settings.notes and settings.notes.has_callback_events)
@@ -222,16 +225,14 @@ class Endpoint:
 
         Raises: RequestTooLarge, InvalidRequest, starlette's ClientDisconnect.
         """
-        settings = self._settings
+        bounds = self._bounds
         remaining_s = outer.remaining_s(time.monotonic())
-        timeout_s = settings.body_timeout_s
         if remaining_s is not None:
-            timeout_s = min(timeout_s, remaining_s)
-        bounds = BodyBounds(settings.max_body_bytes, settings.max_body_values, timeout_s)
+            bounds = replace(bounds, timeout_s=min(bounds.timeout_s, remaining_s))
         body = await read_body(request, bounds)
         if not body.is_heavy:
             return body.content, at_once
-        return body.content, beside(offload_of(request.scope.get("app")), timeout_s)
+        return body.content, beside(offload_of(request.scope.get("app")), bounds.timeout_s)
 
     async def _described(self, asked: Asked) -> Response:
         return json_response(

@@ -14,31 +14,38 @@ from pydantic import BaseModel
 __all__ = ["hashes_values"]
 
 # Kinds of pydantic's core schemas of which nobody can choose many with one hash.
-_HARMLESS = frozenset({"bool", "bytes", "enum", "literal", "none", "str"})
+_HARMLESS = ("bool", "bytes", "enum", "literal", "none", "str")
+_TEXTS = (*_HARMLESS, "any")  # as the keys of JSON's objects are
 
 
 @lru_cache(maxsize=256)
 def hashes_values(model: type[BaseModel]) -> bool:
     """Whether an input of `model` has a set, or such a dict, anywhere in it."""
-    return any(map(_is_hashed, _schemas(model.__pydantic_core_schema__)))
+    model.model_rebuild(raise_errors=False)
+    if not model.__pydantic_complete__:
+        return True  # it may have
+    return any(map(_is_hashed, _mappings(model.__pydantic_core_schema__)))
 
 
 def _is_hashed(schema: Mapping[str, Any]) -> bool:
-    kind = schema.get("type")
-    if kind in {"set", "frozenset"}:
-        return (schema.get("items_schema") or {}).get("type") not in _HARMLESS
-    if kind == "dict":
-        return (schema.get("keys_schema") or {}).get("type", "any") not in {*_HARMLESS, "any"}
-    return False
+    if schema.get("type") in ("set", "frozenset"):
+        return _kind(schema.get("items_schema")) not in _HARMLESS
+    return schema.get("type") == "dict" and _kind(schema.get("keys_schema")) not in _TEXTS
 
 
-def _schemas(schema: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield every mapping within `schema`, itself included."""
-    waiting = [schema]
+def _kind(schema: Any) -> Any:
+    return schema.get("type") if isinstance(schema, Mapping) else "any"
+
+
+def _mappings(schema: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield every mapping within `schema`, itself included; some are no schemas, but defaults."""
+    waiting, seen = [schema], set()
     while waiting:
         here = waiting.pop()
+        if id(here) in seen or not isinstance(here, Mapping | list | tuple):
+            continue
+        seen.add(id(here))
         if isinstance(here, Mapping):
             yield here
-            waiting.extend(here.values())
-        elif isinstance(here, list | tuple):
-            waiting.extend(here)
+            here = list(here.values())
+        waiting.extend(here)

@@ -52,10 +52,10 @@ async def read_body(request: Request, bounds: BodyBounds) -> Body:
     try:
         async with asyncio.timeout(bounds.timeout_s):
             async for chunk in request.stream():
-                arrival.n_bytes += len(chunk)
-                if arrival.n_bytes > bounds.max_body_bytes + _MAX_DISCARDED_BYTES:
+                if arrival.is_over:
                     break
-                await arrival.take(chunk)
+                if not arrival.takes_free(chunk):
+                    await arrival.take_counted()
     except TimeoutError as error:
         message = f"The body did not arrive within {bounds.timeout_s:g} s."
         raise arrival.refusal() or InvalidRequest(message) from error
@@ -68,56 +68,59 @@ class _Arrival:
     """What has come of a body."""
 
     def __init__(self, bounds: BodyBounds) -> None:
-        self.n_bytes = 0
         self._bounds = bounds
+        self._n_bytes = 0
         self._chunks: list[bytes] = []
-        self._count: JsonCount | None = None  # of a body that is longer than what is free
+        self._count = JsonCount()
+        self._n_counted = 0  # of the chunks
+        self._is_counted = False  # what is free is not
 
-    async def take(self, chunk: bytes) -> None:
-        """Count `chunk`, and keep it unless the body is refused already."""
+    @property
+    def is_over(self) -> bool:
+        """Whether so much has come that the rest is not even looked at."""
+        return self._n_bytes > self._bounds.max_body_bytes + _MAX_DISCARDED_BYTES
+
+    def takes_free(self, chunk: bytes) -> bool:
+        """Take `chunk`; return whether it need not be counted, since the body is a short one."""
+        self._n_bytes += len(chunk)
         self._chunks.append(chunk)
-        if self._count is not None:
-            await self._add(self._count, chunk)
-        elif self.n_bytes > _FREE_BYTES:
-            self._count = JsonCount()
-            await self._add(self._count, b"".join(self._chunks))
+        return self._n_bytes <= min(_FREE_BYTES, self._bounds.max_body_bytes)
+
+    async def take_counted(self) -> None:
+        """Count what was not, and keep what has come unless it is refused already."""
+        self._is_counted = True
+        for chunk in self._chunks[self._n_counted :]:
+            for at in range(0, len(chunk), _PIECE_BYTES):
+                self._count.add(chunk[at : at + _PIECE_BYTES])
+                await asyncio.sleep(0)  # others have their turn
         if self.refusal():
             self._chunks.clear()
+        self._n_counted = len(self._chunks)
 
     async def body(self) -> Body:
         """Return the whole.  Raises: RequestTooLarge."""
         content = b"".join(self._chunks)
-        n_free = min(_LIGHT_VALUES, self._bounds.max_body_values)
-        if self._count is None and most_values(content) > n_free:
-            self._count = JsonCount()
-            await self._add(self._count, content)
+        if not self._is_counted:
+            if most_values(content) <= min(_LIGHT_VALUES, self._bounds.max_body_values):
+                return Body(content, is_heavy=False)
+            await self.take_counted()
         refusal = self.refusal()
         if refusal:
             raise refusal
-        is_light = self._count is None or (
-            self._count.n_values <= _LIGHT_VALUES and self.n_bytes <= _LIGHT_BYTES
-        )
+        is_light = self._count.n_values <= _LIGHT_VALUES and self._n_bytes <= _LIGHT_BYTES
         return Body(content, is_heavy=not is_light)
 
     def refusal(self) -> RequestTooLarge | None:
         """Return why the body is not taken, as far as it has come."""
-        bounds, count = self._bounds, self._count
-        found = [(self.n_bytes, "bytes", "max_body_bytes", bounds.max_body_bytes)]
-        if count is not None:
-            most = bounds.max_body_values
-            bare = count.n_bare_bytes, "bytes outside of texts", "max_body_values"
-            found += [
-                (count.n_values, "JSON values", "max_body_values", most),
-                (*bare, most * _BARE_BYTES_A_VALUE),
-            ]
-        for n, what, setting, most in found:
+        max_bytes, max_values = self._bounds.max_body_bytes, self._bounds.max_body_values
+        max_bare_bytes = max_values * _BARE_BYTES_A_VALUE
+        for n, what, setting, most in (
+            (self._n_bytes, "bytes", "max_body_bytes", max_bytes),
+            (self._count.n_values, "JSON values", "max_body_values", max_values),
+            (self._count.n_bare_bytes, "bytes outside of texts", "max_body_values", max_bare_bytes),
+        ):
             if n > most:
                 return RequestTooLarge(
                     f"The body has {n:,} {what} or more; `{setting}` allows {most:,}."
                 )
         return None
-
-    async def _add(self, count: JsonCount, chunk: bytes) -> None:
-        for at in range(0, len(chunk), _PIECE_BYTES):
-            count.add(chunk[at : at + _PIECE_BYTES])
-            await asyncio.sleep(0)  # others have their turn

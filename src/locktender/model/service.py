@@ -85,6 +85,9 @@ class ModelService:
     ) -> None:
         self._models = models
         self._settings = settings
+        self._bounds = BodyBounds(
+            settings.max_body_bytes, settings.max_body_values, settings.body_timeout_s
+        )
         self._observer = observer
         self._created = int(time.time())
         self._is_draining = False
@@ -162,15 +165,11 @@ class ModelService:
         return Answer(served.dispatcher, asked)
 
     async def _parsed(self, request: Request) -> ChatCompletionBody:
-        settings = self._settings
-        bounds = BodyBounds(
-            settings.max_body_bytes, settings.max_body_values, settings.body_timeout_s
-        )
-        body = await read_body(request, bounds)
+        body = await read_body(request, self._bounds)
         if not body.is_heavy:
             return parse_chat_completion(body.content)
         return await offload_of(request.app).run(
-            parse_chat_completion, body.content, timeout_s=settings.body_timeout_s
+            parse_chat_completion, body.content, timeout_s=self._bounds.timeout_s
         )
 
     def _note(self, arrival: _Arrival, outcome: Outcome, code: str | None = None) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 __all__ = ["has_more_values", "has_slow_arguments", "is_deeper"]
 
-_CHUNKS, _ARGUMENTS = "tool_call_chunks", "args"
+_CHUNKS = frozenset({"AIMessageChunk", "tool_call_chunks"})  # by which LangChain knows them
+_ARGUMENTS = ("args", "arguments")
 _MAX_SQUARES = 4_000_000  # of the numbers of characters; 0.05 s
 
 
@@ -41,11 +42,12 @@ def has_slow_arguments(tree: Any) -> bool:
     while level:
         for here in level:
             if isinstance(here, dict):
-                has_chunks |= _CHUNKS in here
-                squares += _square(here.get(_ARGUMENTS))
-            elif isinstance(here, list) and here:  # a dict may come as its pairs
-                has_chunks |= here[0] == _CHUNKS
-                squares += _square(here[1]) if here[0] == _ARGUMENTS and here[1:] else 0
+                has_chunks |= not _CHUNKS.isdisjoint(here)
+                squares += sum(_square(here.get(name)) for name in _ARGUMENTS)
+            elif isinstance(here, list) and len(here) > 1 and here[0] in _ARGUMENTS:
+                squares += _square(here[1])  # a dict may come as its pairs
+            elif isinstance(here, str):
+                has_chunks |= here in _CHUNKS
         level = _inside(level)
     return has_chunks and squares > _MAX_SQUARES
 
