@@ -190,8 +190,10 @@ async def test_heavy_bodies_wait_for_one_another_and_light_ones_pass(
     serve: Serve, client: aiohttp.ClientSession
 ) -> None:
     may_end, has_begun = threading.Event(), threading.Event()
+    lengths: set[int] = set()
 
     def held(value: Any) -> Any:
+        lengths.add(len(value))
         if len(value) > 1_000:
             has_begun.set()
             assert may_end.wait(20)
@@ -209,7 +211,11 @@ async def test_heavy_bodies_wait_for_one_another_and_light_ones_pass(
     while not has_begun.is_set():
         assert await post([1]) == 200
     assert await post(MANY, **{"X-Request-Timeout-Seconds": "0.05"}) == 504
+    leaving = asyncio.create_task(post([*MANY, 0]))
+    await post([1])
+    leaving.cancel()
     assert await post(["x"]) == 422
     assert not any(each.done() for each in heavy)
     may_end.set()
     assert [await each for each in heavy] == [200, 200]
+    assert lengths == {1, len(MANY)}  # and nothing was read for who had left

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from locktender.core.errors import DeadlineExceeded
+from locktender.core.errors import DeadlineExceeded, QueueFull
 from locktender.http.offload import Offload, offload_of
 
 who: ContextVar[str] = ContextVar("who")
@@ -62,6 +62,21 @@ async def test_work_whose_time_has_passed_while_it_waited_is_never_begun() -> No
         assert await first
         await offload.run(done.append, "next")
     assert done == ["next"]
+
+
+async def test_so_many_may_wait_and_no_more() -> None:
+    offload, may_end = Offload(), threading.Event()
+    works = []
+    for _ in range(32):
+        offload.check_room()
+        works.append(asyncio.create_task(offload.run(may_end.wait, 20)))
+        await asyncio.sleep(0)
+    with pytest.raises(QueueFull):
+        offload.check_room()
+    may_end.set()
+    with anyio.fail_after(20):
+        assert all(await asyncio.gather(*works))
+    offload.check_room()
 
 
 def test_an_application_has_one() -> None:

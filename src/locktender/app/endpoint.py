@@ -11,17 +11,17 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from locktender.app.answer import answered, json_response
 from locktender.app.caller import outer_request_of
 from locktender.app.cancellation import Stay
-from locktender.app.dialect import Dialects, Rights
+from locktender.app.dialect import Dialect, Dialects, Rights
 from locktender.app.event_stream import EventsVersion, event_stream, is_told_of, nothing
 from locktender.app.heavy_body import Work, at_once, beside
 from locktender.app.input import InputReader
@@ -48,6 +48,8 @@ from locktender.wire.langserve import (
 
 __all__ = ["Endpoint", "EndpointSettings"]
 
+_Ready = TypeVar("_Ready")
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
@@ -68,6 +70,25 @@ class EndpointSettings:
     astream_events_version: EventsVersion = "v2"
     notes: NoteSettings | None = None  # None: an answer tells nothing of its runs but their ids
     before_run: Callable[[], None] | None = None  # called in the context of each run
+
+
+class _Call(NamedTuple):
+    """A run that may begin."""
+
+    raw: bytes
+    work: Work
+    config: RunnableConfig
+    value: Any
+    runnable: Runnable[Any, Any]
+
+
+class _Calls(NamedTuple):
+    """The runs of a batch, likewise."""
+
+    work: Work
+    configs: list[RunnableConfig]
+    values: list[Any]
+    runnable: Runnable[Any, Any]
 
 
 class Endpoint:
@@ -127,17 +148,15 @@ class Endpoint:
         request = asked.request
         dialect = self._dialects.of(request)
         outer = outer_request_of(request.scope["headers"])
-        raw, work = await self._arrived(request, outer)
-        body = await work(parse_invoke, raw)
-        config = await self._configs.one(asked, body.config)
-        value, runnable = await work(dialect.call, body.input, body.kwargs, config)
+        call = await self._arrived(asked, outer, partial(self._call, asked, dialect))
+        config = call.config
         notes = Notes.of(self._settings.notes, [config], self._settings.serializer)
         async with Stay(request.receive, outer) as stay:
-            output = await runnable.ainvoke(value, notes.configs[0] if notes else config)
+            output = await call.runnable.ainvoke(call.value, notes.configs[0] if notes else config)
         if stay.has_left:
             return Response()
         told = await notes.told() if notes else None
-        written = await work(dialect.write, output)
+        written = await call.work(dialect.write, output)
         answer = invoke_answer(written, str(config["run_id"]), told)
         return json_response(answer, headers=dialect.headers)
 
@@ -145,15 +164,8 @@ class Endpoint:
         request = asked.request
         dialect = self._dialects.of(request)
         outer = outer_request_of(request.scope["headers"])
-        raw, work = await self._arrived(request, outer)
-        body = await work(parse_batch, raw)
-        if len(body.inputs) > self._settings.max_inputs:
-            message = (
-                f"A batch may have {self._settings.max_inputs} inputs, not {len(body.inputs)}."
-            )
-            raise Unprocessable(message)
-        configs = await self._configs.many(asked, body.config, len(body.inputs))
-        values, runnable = await work(dialect.calls, body.inputs, body.kwargs, configs)
+        batch = await self._arrived(asked, outer, partial(self._calls, asked, dialect))
+        configs = batch.configs
         run_ids = [str(config["run_id"]) for config in configs]
         notes = Notes.of(self._settings.notes, configs, self._settings.serializer)
         if notes:
@@ -161,52 +173,45 @@ class Endpoint:
         async with Stay(request.receive, outer) as stay:
             # With exceptions among the outputs: LangChain leaves the others running when one is
             # raised, and nothing is to run on after the answer.
-            outputs = await runnable.abatch(values, configs, return_exceptions=True)
+            outputs = await batch.runnable.abatch(batch.values, configs, return_exceptions=True)
         if stay.has_left:
             return Response()
         for output in outputs:
             if isinstance(output, Exception):
                 raise output
         told = await notes.told() if notes else None
-        written = await work(list, map(dialect.write, outputs))
+        written = await batch.work(list, map(dialect.write, outputs))
         return json_response(batch_answer(written, run_ids, told), headers=dialect.headers)
 
     async def _stream(self, asked: Asked) -> Response:
         await self._turns.take()
-        request = asked.request
-        dialect = self._dialects.of(request)
-        outer = outer_request_of(request.scope["headers"])
-        raw, work = await self._arrived(request, outer)
-        body = await work(parse_invoke, raw)
-        config = await self._configs.one(asked, body.config)
-        value, runnable = await work(dialect.call, body.input, body.kwargs, config)
-        head = metachunk_frame(str(config["run_id"]))
-        late = late_head(self._settings.notes, config, head)
+        dialect = self._dialects.of(asked.request)
+        outer = outer_request_of(asked.request.scope["headers"])
+        call = await self._arrived(asked, outer, partial(self._call, asked, dialect))
+        head = metachunk_frame(str(call.config["run_id"]))
+        late = late_head(self._settings.notes, call.config, head)
         stream = ChunkStream(
-            chunks=runnable.astream(value, config),
+            chunks=call.runnable.astream(call.value, call.config),
             head=b"" if late else head,
             write=dialect.chunk,
             ping_s=self._settings.ping_s,
             headers=dialect.headers,
             late=late,
-            work=work,
+            work=call.work,
         )
         return StreamAnswer(stream, outer)
 
     async def _told(self, asked: Asked) -> Response:
         await self._turns.take()
-        request = asked.request
-        dialect = self._dialects.of(request)
-        outer = outer_request_of(request.scope["headers"])
-        raw, work = await self._arrived(request, outer)
-        body = await work(parse_invoke, raw)
-        config = await self._configs.one(asked, body.config)
-        value, runnable = await work(dialect.call, body.input, body.kwargs, config)
-        run = (runnable, value, config, await work(parse_event_filter, raw))
+        dialect = self._dialects.of(asked.request)
+        outer = outer_request_of(asked.request.scope["headers"])
+        call = await self._arrived(asked, outer, partial(self._call, asked, dialect))
+        chosen = await call.work(parse_event_filter, call.raw)
+        run = (call.runnable, call.value, call.config, chosen)
         if not self._is_told_of:
             told = nothing()
         elif asked.endpoint == "stream_log":
-            told = run_log(*run, work)
+            told = run_log(*run, call.work)
         else:
             told = event_stream(*run, self._settings.astream_events_version)
         stream = ChunkStream(
@@ -215,24 +220,46 @@ class Endpoint:
             write=dialect.chunk,
             ping_s=self._settings.ping_s,
             headers=dialect.headers,
-            late=late_head(self._settings.notes, config),
-            work=work,
+            late=late_head(self._settings.notes, call.config),
+            work=call.work,
         )
         return StreamAnswer(stream, outer)
 
-    async def _arrived(self, request: Request, outer: OuterRequest) -> tuple[bytes, Work]:
-        """Return the body, and what is to do the work on it.
+    async def _arrived(
+        self, asked: Asked, outer: OuterRequest, ready: Callable[[bytes, Work], Awaitable[_Ready]]
+    ) -> _Ready:
+        """Return what `ready` makes of the body, with what is to do the work on it.
 
-        Raises: RequestTooLarge, InvalidRequest, starlette's ClientDisconnect.
+        Raises: RequestTooLarge, InvalidRequest, starlette's ClientDisconnect; for a heavy body
+        QueueFull and DeadlineExceeded, too; and what `ready` does.
         """
-        bounds = self._bounds
+        request, bounds = asked.request, self._bounds
         remaining_s = outer.remaining_s(time.monotonic())
         if remaining_s is not None:
             bounds = replace(bounds, timeout_s=min(bounds.timeout_s, remaining_s))
         body = await read_body(request, bounds)
         if not body.is_heavy:
-            return body.content, at_once
-        return body.content, beside(offload_of(request.scope.get("app")), bounds.timeout_s)
+            return await ready(body.content, at_once)
+        offload = offload_of(request.scope.get("app"))
+        offload.check_room()
+        async with Stay(request.receive, outer):
+            return await ready(body.content, beside(offload, bounds.timeout_s))
+        raise ClientDisconnect
+
+    async def _call(self, asked: Asked, dialect: Dialect, raw: bytes, work: Work) -> _Call:
+        body = await work(parse_invoke, raw)
+        config = await self._configs.one(asked, body.config)
+        value, runnable = await work(dialect.call, body.input, body.kwargs, config)
+        return _Call(raw, work, config, value, runnable)
+
+    async def _calls(self, asked: Asked, dialect: Dialect, raw: bytes, work: Work) -> _Calls:
+        body = await work(parse_batch, raw)
+        max_inputs = self._settings.max_inputs
+        if len(body.inputs) > max_inputs:
+            raise Unprocessable(f"A batch may have {max_inputs} inputs, not {len(body.inputs)}.")
+        configs = await self._configs.many(asked, body.config, len(body.inputs))
+        values, runnable = await work(dialect.calls, body.inputs, body.kwargs, configs)
+        return _Calls(work, configs, values, runnable)
 
     async def _described(self, asked: Asked) -> Response:
         return json_response(

@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-from locktender.core.errors import DeadlineExceeded
+from locktender.core.errors import DeadlineExceeded, QueueFull
 
 __all__ = ["Offload", "offload_of"]
 
 _Result = TypeVar("_Result")
 _STATE = "locktender_offload"
+_MAX_INSIDE = 32  # requests whose bodies lie in memory meanwhile
 
 
 class Offload:
@@ -25,6 +26,12 @@ class Offload:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="locktender-offload")
+        self._n_inside = 0
+
+    def check_room(self) -> None:
+        """Raise: QueueFull, if so much work waits that no other request may bring any."""
+        if self._n_inside >= _MAX_INSIDE:
+            raise QueueFull("Too many requests with large bodies wait to be read.")
 
     async def run(
         self, work: Callable[..., _Result], *arguments: Any, timeout_s: float | None = None
@@ -35,6 +42,7 @@ class Offload:
         """
         loop = asyncio.get_running_loop()
         context = copy_context()
+        self._n_inside += 1
         future = loop.run_in_executor(self._thread, lambda: context.run(work, *arguments))
         try:
             async with asyncio.timeout(timeout_s):
@@ -44,6 +52,8 @@ class Offload:
                 raise  # the work's own
             message = "The request's time limit passed while its body waited to be read."
             raise DeadlineExceeded(message) from error
+        finally:
+            self._n_inside -= 1
 
 
 def offload_of(application: Any) -> Offload:

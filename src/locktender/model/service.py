@@ -168,7 +168,9 @@ class ModelService:
         body = await read_body(request, self._bounds)
         if not body.is_heavy:
             return parse_chat_completion(body.content)
-        return await offload_of(request.app).run(
+        offload = offload_of(request.app)
+        offload.check_room()
+        return await offload.run(
             parse_chat_completion, body.content, timeout_s=self._bounds.timeout_s
         )
 
