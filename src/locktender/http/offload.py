@@ -26,11 +26,11 @@ class Offload:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="locktender-offload")
-        self._n_inside = 0
+        self.n_inside = 0  # works that wait or are being done
 
     def check_room(self) -> None:
         """Raise: QueueFull, if so much work waits that no other request may bring any."""
-        if self._n_inside >= _MAX_INSIDE:
+        if self.n_inside >= _MAX_INSIDE:
             raise QueueFull("Too many requests with large bodies wait to be read.")
 
     async def run(
@@ -42,7 +42,7 @@ class Offload:
         """
         loop = asyncio.get_running_loop()
         context = copy_context()
-        self._n_inside += 1
+        self.n_inside += 1
         future = loop.run_in_executor(self._thread, lambda: context.run(work, *arguments))
         try:
             async with asyncio.timeout(timeout_s):
@@ -53,7 +53,7 @@ class Offload:
             message = "The request's time limit passed while its body waited to be read."
             raise DeadlineExceeded(message) from error
         finally:
-            self._n_inside -= 1
+            self.n_inside -= 1
 
 
 def offload_of(application: Any) -> Offload:
