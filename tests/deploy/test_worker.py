@@ -57,15 +57,22 @@ def test_old_garbage_goes_when_nothing_runs(tmp_path: Path) -> None:
         assert output.readline() == "gone\n"
 
 
+def test_a_runnable_is_served_without_extensions_if_they_are_switched_off(tmp_path: Path) -> None:
+    chain = "from langchain_core.runnables import RunnableLambda\napp = RunnableLambda(len)"
+    for flags, status in (((), 200), (("--no-extensions",), 404)):
+        with _serving(tmp_path, chain, *flags) as (client, _):
+            assert client.get("/app/extensions").status_code == status
+
+
 @contextmanager
-def _serving(folder: Path, app: str) -> Iterator[tuple[httpx.Client, IO[str]]]:
+def _serving(folder: Path, app: str, *flags: str) -> Iterator[tuple[httpx.Client, IO[str]]]:
     """Serve `app`; give a client of it, and what it prints."""
     (folder / "served.py").write_text(app)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         descriptor = listener.fileno()
         command = [sys.executable, "-P", "-m", "locktender.deploy.worker", str(descriptor)]
         with subprocess.Popen(
-            [*command, f"{folder / 'served.py'}:app", "1"],
+            [*command, f"{folder / 'served.py'}:app", "1", *flags],
             stdin=subprocess.PIPE,  # its end would end the worker
             stdout=subprocess.PIPE,
             pass_fds=[descriptor],
