@@ -74,7 +74,7 @@ def test_whatever_the_bytes_are_pieces_count_as_the_whole_does(
         (b'"\\\\",1', 2),
         (b'"\\",1"', 1),
         (b'"\\\\\\",1"', 1),
-        (b"[[],[]]", 6),
+        (b"[[],[]]", 5),
         (b"", 1),
     ],
 )

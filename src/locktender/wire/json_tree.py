@@ -17,7 +17,7 @@ _MAX_SQUARES = 4_000_000  # of the numbers of characters; 0.05 s
 
 def is_deeper(tree: Any, max_depth: int) -> bool:
     """Whether containers are nested more than `max_depth` deep in `tree`."""
-    level, depth = [tree], -1
+    level, depth = [tree], 0
     while level and depth < max_depth:
         level, depth = _inside(level), depth + 1
     return any(map(_is_container, level))
