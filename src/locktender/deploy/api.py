@@ -81,6 +81,9 @@ class APIHandler(Answering):
             takes_tokens=bool(token_feedback_config),
         )
         watch = guard_all(runnable, guard)
+        notes = _notes(
+            self.desk, token_feedback_config, has_callback_events=include_callback_events
+        )
         settings = EndpointSettings(
             config_keys,
             per_req_config_modifier,
@@ -93,11 +96,7 @@ class APIHandler(Answering):
             has_extensions=extensions,
             stream_log_names=stream_log_name_allow_list,
             astream_events_version=astream_events_version,
-            notes=_notes(
-                self.desk,
-                token_feedback_config,
-                has_callback_events=include_callback_events,
-            ),
+            notes=notes,
             before_run=watch.before_run if watch else None,
         )
         self.playground_type = playground_type
