@@ -39,6 +39,10 @@ class Recording(WellKnownSerializer):
         return written
 
 
+def typed(runnable: Any, **types: Any) -> Any:
+    return runnable.with_types(**types)
+
+
 def app_of(**runnables: Any) -> FastAPI:
     app = FastAPI()
     for name, runnable in runnables.items():
@@ -63,7 +67,7 @@ async def test_what_a_heavy_body_is_made_into_is_made_in_one_other_thread(
 
     serializer, app = Recording(), FastAPI()
     kind = Annotated[list[int], AfterValidator(seen)]
-    echo = RunnableGenerator(chunks).with_types(input_type=kind, output_type=Any)  # type: ignore[arg-type] # a type is what it is for
+    echo = typed(RunnableGenerator(chunks), input_type=kind, output_type=Any)
     add_routes(app, echo, path="/echo", serializer=serializer)
     url = await serve(app)
 
@@ -89,8 +93,8 @@ async def test_a_large_sum_of_chunks_is_compared_in_the_other_thread_too(
     serve: Serve, client: aiohttp.ClientSession
 ) -> None:
     chain = RunnablePassthrough.assign(n=RunnableLambda(len))
-    url = await serve(app_of(add=chain.with_types(input_type=dict[str, Any])))
-    body = {"input": {"many": [{} for _ in MANY]}}
+    url = await serve(app_of(add=typed(chain, input_type=dict[str, Any])))
+    body: Any = {"input": {"many": [{} for _ in MANY]}}
     async with client.post(f"{url}/add/stream_log", json=body) as response:
         text = await response.text()
     assert '"path":"/final_output/n","value":1' in text
@@ -100,11 +104,11 @@ async def test_a_large_sum_of_chunks_is_compared_in_the_other_thread_too(
 async def test_honest_large_bodies_go_through(
     path: str, serve: Serve, client: aiohttp.ClientSession
 ) -> None:
-    anything: Any = RunnableLambda(lambda value: len(str(value))).with_types(input_type=Any)
+    anything = typed(RunnableLambda(lambda value: len(str(value))), input_type=Any)
     url = await serve(app_of(chat=FakeListChatModel(responses=["yes"]), any=anything))
     document = {"page_content": "a, [b] " * 20, "metadata": {"source": "s", "page": 1}}
     documents = [{**document, "type": "Document", "id": str(n)} for n in range(5_000)]
-    bodies = {
+    bodies: dict[str, list[Any]] = {
         "chat": ["x" * 20_000_000, "\u4e2d," * 3_000_000, [["human", "hi"]] * 1_000],
         "any": ["x" * 30_000_000, documents],
     }
@@ -120,7 +124,7 @@ async def test_documents_of_a_large_body_are_langchain_s(
     def kinds(values: list[Any]) -> list[Any]:
         return [values[0], len(values)]
 
-    lists: Any = RunnableLambda(kinds).with_types(input_type=list[Document], output_type=Any)
+    lists = typed(RunnableLambda(kinds), input_type=list[Document], output_type=Any)
     url = await serve(app_of(docs=lists))
     body = {"input": [{"page_content": "a", "type": "Document"}] * 1_000}
     async with client.post(f"{url}/docs/invoke", json=body) as response:
@@ -131,7 +135,7 @@ async def test_documents_of_a_large_body_are_langchain_s(
 async def test_a_refusal_of_a_heavy_body_does_not_quote_it(
     serve: Serve, client: aiohttp.ClientSession
 ) -> None:
-    url = await serve(app_of(n=RunnableLambda(abs).with_types(input_type=list[int])))
+    url = await serve(app_of(n=typed(RunnableLambda(abs), input_type=list[int])))
     async with client.post(f"{url}/n/invoke", json={"input": [*MANY, "secret"]}) as response:
         assert response.status == 422
         (detail,) = (await response.json())["detail"]
@@ -158,7 +162,7 @@ async def test_too_many_values_are_a_413_that_names_the_setting(
 async def test_members_chosen_to_have_one_hash_are_a_422(
     wrap: str, serve: Serve, client: aiohttp.ClientSession
 ) -> None:
-    url = await serve(app_of(any=RunnableLambda(str).with_types(input_type=Any)))  # type: ignore[arg-type] # as above
+    url = await serve(app_of(any=typed(RunnableLambda(str), input_type=Any)))
     members: list[Any] = [PRIME * n for n in range(1, 10_000)]
     value = [[each, 1] for each in members] if wrap == "dict" else members
     body = {"input": {"__locktender__": wrap, "value": value}}
@@ -170,7 +174,7 @@ async def test_members_chosen_to_have_one_hash_are_a_422(
 async def test_a_set_by_the_schema_takes_no_more_than_can_be_compared(
     serve: Serve, client: aiohttp.ClientSession
 ) -> None:
-    url = await serve(app_of(set=RunnableLambda(len).with_types(input_type=set[int])))
+    url = await serve(app_of(set=typed(RunnableLambda(len), input_type=set[int])))
     for n, status in ((1_900, 200), (2_000, 422)):
         body = {"input": [PRIME * each for each in range(n)]}
         async with client.post(f"{url}/set/invoke", json=body) as response:
@@ -181,7 +185,8 @@ async def test_a_config_of_very_many_values_is_a_422(
     serve: Serve, client: aiohttp.ClientSession
 ) -> None:
     url = await serve(app_of(r=RunnableLambda(str)))
-    for config in ({"metadata": {"a": [1] * 2_000}}, [{"configurable": {"a": [[]] * 2_000}}]):
+    configs: list[Any] = [{"metadata": {"a": [1] * 2_000}}, [{"configurable": {"a": [[]] * 2_000}}]]
+    for config in configs:
         inputs = {"inputs": [1]} if isinstance(config, list) else {"input": 1}
         name = "batch" if isinstance(config, list) else "invoke"
         async with client.post(f"{url}/r/{name}", json={**inputs, "config": config}) as response:
@@ -203,7 +208,7 @@ async def test_heavy_bodies_wait_for_one_another_and_light_ones_pass(
         return value
 
     kind = Annotated[list[int], AfterValidator(held)]
-    app = app_of(held=RunnableLambda(len).with_types(input_type=kind))  # type: ignore[arg-type] # as above
+    app = app_of(held=typed(RunnableLambda(len), input_type=kind))
     url = await serve(app)
 
     async def post(value: Any, **headers: str) -> int:

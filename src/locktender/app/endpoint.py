@@ -26,6 +26,7 @@ from locktender.app.event_stream import EventsVersion, event_stream, is_told_of,
 from locktender.app.heavy_body import Work, at_once, beside
 from locktender.app.input import InputReader
 from locktender.app.output import OutputWriter
+from locktender.app.paced_batch import run_batch
 from locktender.app.run_config import Asked, PerRequestConfigModifier, RunConfigs
 from locktender.app.run_log import run_log
 from locktender.app.run_note import Notes, NoteSettings, late_head
@@ -171,9 +172,7 @@ class Endpoint:
         if notes:
             configs = notes.configs
         async with Stay(request.receive, outer) as stay:
-            # With exceptions among the outputs: LangChain leaves the others running when one is
-            # raised, and nothing is to run on after the answer.
-            outputs = await batch.runnable.abatch(batch.values, configs, return_exceptions=True)
+            outputs = await run_batch(batch.runnable, batch.values, configs)
         if stay.has_left:
             return Response()
         for output in outputs:
