@@ -25,7 +25,7 @@ async def test_others_have_their_turn_while_the_runs_of_a_batch_begin() -> None:
             await asyncio.sleep(0)
         may_end.set()
 
-    runnable = RunnableLambda(begin)
+    runnable: Any = RunnableLambda(begin).with_types(input_type=int)
     outputs, _ = await asyncio.gather(run_batch(runnable, range(100), [{}] * 100), look())
     assert outputs == list(range(100))
     assert max(after - before for before, after in pairwise(turns)) < 20
@@ -84,5 +84,9 @@ async def test_a_limit_is_langchain_s_to_keep() -> None:
         await asyncio.sleep(0)
         n_now -= 1
 
-    await run_batch(RunnableLambda(count), range(20), [{"max_concurrency": 2}] * 20)
-    assert most == 2
+    for limited, config in (
+        (RunnableLambda(count), {"max_concurrency": 2}),
+        (RunnableLambda(count).with_config(max_concurrency=2), {}),
+    ):
+        await run_batch(limited, range(20), [config] * 20)
+        assert most == 2

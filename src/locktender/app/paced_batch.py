@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.base import RunnableBindingBase
 
 __all__ = ["run_batch"]
 
@@ -25,7 +26,7 @@ async def run_batch(
     nothing is to run on after the answer.
     """
     is_limited = any(config.get("max_concurrency") for config in configs)
-    if type(runnable).abatch is not Runnable.abatch or is_limited:
+    if is_limited or not _is_together(runnable):
         return await runnable.abatch(list(values), list(configs), return_exceptions=True)
     async with asyncio.TaskGroup() as group:
         runs = []
@@ -34,6 +35,17 @@ async def run_batch(
             if n % _PER_TURN == 0:
                 await asyncio.sleep(0)
     return [run.result() for run in runs]
+
+
+def _is_together(runnable: Runnable[Any, Any]) -> bool:
+    """Whether a batch of `runnable` is the `ainvoke` of each input, all of them at once."""
+    while isinstance(runnable, RunnableBindingBase):
+        if type(runnable).abatch is not RunnableBindingBase.abatch:
+            return False
+        if runnable.config.get("max_concurrency"):
+            return False
+        runnable = runnable.bound
+    return type(runnable).abatch is Runnable.abatch
 
 
 async def _outcome(runnable: Runnable[Any, Any], value: Any, config: RunnableConfig) -> Any:
