@@ -104,9 +104,9 @@ def test_a_models_table_is_handed_out_in_the_slices_of_the_model_layer(folder: P
 
 
 def test_the_services_slice_is_handed_out(folder: Path) -> None:
-    write(folder, "max_body_bytes = 10\nkeep_alive_s = 2.5")
+    write(folder, "max_body_bytes = 10\nmax_body_values = 5\nkeep_alive_s = 2.5")
     service = read_settings(None).service
-    assert service == ServiceSettings(max_body_bytes=10, keep_alive_s=2.5)
+    assert service == ServiceSettings(max_body_bytes=10, max_body_values=5, keep_alive_s=2.5)
 
 
 def test_every_setting_of_the_model_layer_can_be_set(folder: Path) -> None:

@@ -133,8 +133,10 @@ class Settings(BaseSettings):
     max_headers: int | None = None
     header_timeout_s: float | None = None
     idle_timeout_s: float | None = None
+    extensions: bool = True  # of the wire, where a runnable is served; False: LangServe's only
     drain_s: float = Field(default=30.0, ge=0)
     max_body_bytes: int | None = Field(default=None, ge=1)
+    max_body_values: int | None = Field(default=None, ge=1)
     body_timeout_s: float | None = Field(default=None, gt=0)
     keep_alive_s: float | None = Field(default=None, gt=0)
     max_unread_bytes: int | None = Field(default=None, ge=0)

@@ -21,7 +21,15 @@ def test_what_holds_no_config_is_a_400(text: str) -> None:
     assert (caught.value.status_code, caught.value.detail) == (400, "Invalid config hash")
 
 
-def test_a_config_of_more_than_a_megabyte_is_a_400() -> None:
-    text = compress_to_encoded_uri_component(json.dumps({"tags": ["a" * 600_000]}))
+@pytest.mark.parametrize(
+    "text",
+    [
+        compress_to_encoded_uri_component(json.dumps({"tags": ["a" * 600_000]})),
+        compress_to_encoded_uri_component(json.dumps({"tags": [[]] * 10_000})),
+        compress_to_encoded_uri_component('{"tags":' + "[" * 300 + "]" * 300 + "}"),
+        compress_to_encoded_uri_component('{"tags":["a"]}') + "A" * 16_384,
+    ],
+)
+def test_a_config_that_would_take_long_to_read_is_a_400(text: str) -> None:
     with pytest.raises(HTTPException):
         parse_config_hash(text)

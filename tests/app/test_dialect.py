@@ -8,7 +8,9 @@ from typing import Annotated, Any, TypeAlias
 import httpx
 import pytest
 from fastapi import FastAPI
+from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, RemoveMessage
+from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
@@ -171,9 +173,6 @@ async def test_other_keyword_arguments_are_a_422(
 
 
 async def test_an_author_admits_others(connect: Connect) -> None:
-    def shown(_: Any, **kwargs: Any) -> Any:
-        return kwargs
-
     call = connect(RunnableLambda(shown), kwarg_keys=["pair"])
     assert await call(1, pair=(1, {2})) == {"pair": (1, {2})}
     assert (await call(1, stop=["x"])).status_code == 422
@@ -291,17 +290,51 @@ async def test_without_the_header_nothing_is_extended() -> None:
 NEWER = {"X-Locktender-Extensions": "2"}
 
 
+async def test_switched_off_extensions_are_what_they_are_to_langserve() -> None:
+    app = FastAPI()
+    add_routes(app, RunnableLambda(shown), path="/r", input_type=Any, extensions=False)
+    transport = httpx.ASGITransport(app)
+    written = {"__locktender__": "tuple", "value": [1]}
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        body = {"input": written, "kwargs": {"stop": ["x"]}}
+        answer = await client.post("/r/invoke", json=body, headers=HEADERS)
+        assert (await client.get("/r/extensions")).status_code == 404
+    assert answer.json()["output"] == {}
+    assert "x-locktender-extensions" not in answer.headers
+
+
+def shown(_: Any, **kwargs: Any) -> Any:
+    return kwargs
+
+
+async def test_a_stop_that_nothing_takes_is_refused_by_name(connect: Connect) -> None:
+    model = FakeListChatModel(responses=["one, two"])
+    prompt = PromptTemplate.from_template("{n}")
+    for chain in (prompt | model, RunnableLambda(lambda n: n), graph()):
+        call = connect(chain)
+        for name in ("invoke", "stream", "stream_log", "stream_events"):
+            refused = await call({"n": "1"}, name, stop=["x"])
+            assert refused.status_code == 422
+            assert refused.json()["detail"][0]["loc"] == ["kwargs", "stop"]
+            assert "`stop`" in refused.json()["detail"][0]["msg"]
+    assert (await connect(model)("hi", stop=["x"])).content == "one, two"
+
+
 async def test_a_route_says_what_it_admits() -> None:
     app = FastAPI()
     say: Runnable[Any, Any] = RunnableLambda(lambda given: given)
     add_routes(app, say, path="/r", kwarg_keys=["stop"])
+    add_routes(app, say, path="/deaf")
     add_routes(app, say, path="/none", enabled_endpoints=["input_schema"])
+    add_routes(app, say, path="/some", enabled_endpoints=["invoke"])
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         told = {"version": 1, "kwarg_keys": ["stop"], "command_keys": ["resume"]}
         assert (await client.get("/r/extensions")).json() == told
         assert (await client.get("/r/c/N4XyA/extensions")).json() == told
+        assert (await client.get("/deaf/extensions")).json() == {**told, "kwarg_keys": []}
         assert (await client.get("/none/extensions")).status_code == 404
+        assert (await client.get("/some/extensions")).status_code == 404
         assert "extensions" not in json.dumps((await client.get("/openapi.json")).json()["paths"])
 
 

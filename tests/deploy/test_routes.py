@@ -13,14 +13,17 @@ from locktender import add_routes
 runnable: RunnableLambda[Any, Any] = RunnableLambda(lambda value: value)
 SCHEMAS = {"input_schema", "output_schema", "config_schema"}
 RUNS = {"invoke", "batch", "stream", "stream_log", "stream_events"}
-OF_RUNS = {"extensions"}  # comes with any of them
+EXTENSIONS = {"extensions"}
 PLAYGROUND = {"playground/{file_path:path}"}
-PLAIN = RUNS | OF_RUNS | SCHEMAS | PLAYGROUND
+PLAIN = RUNS | EXTENSIONS | SCHEMAS | PLAYGROUND
 ALL = PLAIN | {"token_feedback"}
 
 
 def hashed(names: set[str]) -> set[str]:
     return {f"c/{{config_hash}}/{name}" for name in names}
+
+
+BOTH = EXTENSIONS | hashed(EXTENSIONS)
 
 
 def added(**parameters: Any) -> set[str]:
@@ -38,12 +41,16 @@ def test_every_endpoint_is_added_with_a_twin_whose_path_carries_a_config() -> No
 @pytest.mark.parametrize(
     ("parameters", "names"),
     [
-        ({"enabled_endpoints": ["Invoke", "stream"]}, {"invoke", "stream", *OF_RUNS}),
+        ({"enabled_endpoints": ["Invoke", "stream"]}, {"invoke", "stream"}),
+        ({"enabled_endpoints": ["invoke", "extensions"]}, {"invoke", *EXTENSIONS}),
+        ({"enabled_endpoints": ["input_schema", "extensions"]}, {"input_schema"}),
+        ({"disabled_endpoints": ["extensions"]}, (ALL | hashed(PLAIN)) - BOTH),
+        ({"extensions": False}, (ALL | hashed(PLAIN)) - BOTH),
         ({"enabled_endpoints": []}, set()),
         ({"enabled_endpoints": ["config_hashes"]}, set()),
         (
             {"enabled_endpoints": ["invoke", "config_hashes"]},
-            {"invoke", *OF_RUNS} | hashed({"invoke", *OF_RUNS}),
+            {"invoke"} | hashed({"invoke"}),
         ),
         ({"disabled_endpoints": ["config_hashes", "batch"]}, ALL - {"batch"}),
         ({"disabled_endpoints": ["playground", "CONFIG_HASHES"]}, ALL - PLAYGROUND),

@@ -69,7 +69,7 @@ def test_old_garbage_goes_when_nothing_runs(tmp_path: Path) -> None:
 
 def test_who_may_come_in_is_read_from_the_environment_and_taken_out_of_it(tmp_path: Path) -> None:
     doors = Doors(DoorSettings(api_keys=("a-key",)), ConnectionSettings(max_headers=20))
-    with _serving(tmp_path, APP, {DOORS: doors.to_json()}) as (client, _):
+    with _serving(tmp_path, APP, environment={DOORS: doors.to_json()}) as (client, _):
         assert client.get("/environment").status_code == 401
         client.headers["X-API-Key"] = "a-key"
         assert DOORS not in client.get("/environment").json()
@@ -77,9 +77,16 @@ def test_who_may_come_in_is_read_from_the_environment_and_taken_out_of_it(tmp_pa
         assert client.get("/environment", headers=many).status_code == 431
 
 
+def test_a_runnable_is_served_without_extensions_if_they_are_switched_off(tmp_path: Path) -> None:
+    chain = "from langchain_core.runnables import RunnableLambda\napp = RunnableLambda(len)"
+    with _serving(tmp_path, chain, "--no-extensions") as (client, _):
+        assert client.get("/app/extensions").status_code == 404
+        assert client.get("/app/input_schema").status_code == 200
+
+
 @contextmanager
 def _serving(
-    folder: Path, app: str, environment: Mapping[str, str] | None = None
+    folder: Path, app: str, *flags: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[tuple[httpx.Client, IO[str]]]:
     """Serve `app`; give a client of it, and what it prints."""
     (folder / "served.py").write_text(app)
@@ -87,7 +94,7 @@ def _serving(
         descriptor = listener.fileno()
         command = [sys.executable, "-P", "-m", "locktender.deploy.worker", str(descriptor)]
         with subprocess.Popen(
-            [*command, f"{folder / 'served.py'}:app", "1"],
+            [*command, f"{folder / 'served.py'}:app", "1", *flags],
             stdin=subprocess.PIPE,  # its end would end the worker
             stdout=subprocess.PIPE,
             pass_fds=[descriptor],

@@ -25,6 +25,16 @@ BAD_BODIES: Mapping[str, tuple[bytes, int, str]] = {
         413,
         "request_too_large",
     ),
+    "values without end": (
+        b'{"model": "echo", "x": [%b[]]}' % (b"[]," * 300_000),
+        413,
+        "request_too_large",
+    ),
+    "many messages": (
+        b'{"model": "echo", "messages": [%b{}]}' % (b'{"role": "user", "content": ""},' * 9_000),
+        400,
+        "invalid_request",
+    ),
 }
 BAD_FIELDS: Mapping[str, tuple[Mapping[str, Any], int, str]] = {
     "unknown model": ({"model": "gpt-12"}, 404, "model_not_found"),

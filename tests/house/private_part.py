@@ -52,6 +52,7 @@ _MODEL_ROOMS = (
     "app.chat_model"
 )
 _ATTENTION = "The engine refuses the model with a ConfigError; the guard runs texts one at a time."
+_DEAF = "A generator is taken to look at no keyword argument, and `stop` is refused."
 _IMPORT = "The import fails, and names it."
 _LEFT_OUT = "Doctor and the guard do not search it."
 _LIKE_ANY = "It is searched as any object."
@@ -142,7 +143,11 @@ PARTS: tuple[Part, ...] = (
     ),
     Part("starlette.applications.Starlette", "deploy.target", _IMPORT),
     Part("starlette.applications.Starlette.routes", "deploy.examine", "The app is one root."),
-    Part("starlette.applications.Starlette.state", "deploy.examine", _LEFT_OUT),
+    Part(
+        "starlette.applications.Starlette.state",
+        "deploy.examine http.offload",
+        "Doctor does not search it, and each heavy request has a thread of its own.",
+    ),
     Part("starlette.datastructures.State", "adopt.contents adopt.openings", _LIKE_ANY),
     Part(
         "starlette.datastructures.State._state",
@@ -151,7 +156,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "starlette.requests.Request._body",
-        "app.body",
+        "http.body",
         "A modifier cannot read the body again.",
     ),
     Part("starlette.middleware.cors.CORSMiddleware", "http.stack", _IMPORT),
@@ -279,6 +284,12 @@ PARTS: tuple[Part, ...] = (
         "langchain_core.runnables.base",
         "app.event_stream",
         "The events of a route are not held for a slow reader.",
+    ),
+    Part(
+        "langchain_core.runnables.base.RunnableGenerator._atransform", "app.keyword_argument", _DEAF
+    ),
+    Part(
+        "langchain_core.runnables.base.RunnableGenerator._transform", "app.keyword_argument", _DEAF
     ),
     Part("langchain_core.runnables.base.RunnableParallel", "adopt.contents", _LIKE_ANY),
     Part("langchain_core.runnables.base.RunnableSequence", "adopt.contents", _LIKE_ANY),
@@ -504,6 +515,9 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "compat: setattr(home, attribute, self._replaced.pop(name))",
         "compat: setattr(home, attribute, value)",
         "config: getattr(source, name)",
+        "http.offload: getattr(state, _STATE)",
+        "http.offload: hasattr(state, _STATE)",
+        "http.offload: setattr(state, _STATE, Offload())",
         "locktender: getattr(import_module(home), name)",
         "http.settings: getattr(self, name)",
         "model.engine: except AttributeError",
@@ -542,6 +556,8 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "a value of JSON, that may be anything": ("wire.openai_answer: except AttributeError",),
     "documented by its library, and not there in each version or class": (
+        "app.hashed_schema: __pydantic_complete__",
+        "app.hashed_schema: __pydantic_core_schema__",
         "adopt.factory_stepper: tolist",  # numpy's arrays and torch's tensors
         "adopt.handle: getattr(plain, name)",  # the methods that run a heavy object
         "adopt.handle: getattr(plain, name, 0)",

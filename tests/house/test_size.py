@@ -16,8 +16,8 @@ PARAMETERS = 6
 
 # "kind name" to (what it may be instead, and why).
 EXCEPTIONS: Mapping[str, tuple[int, str]] = {
-    "parameters deploy.api:APIHandler.__init__": (21, "LangServe's users pass each by its name"),
-    "parameters deploy.routes:add_routes": (24, "LangServe's users pass each by its name"),
+    "parameters deploy.api:APIHandler.__init__": (23, "LangServe's users pass each by its name"),
+    "parameters deploy.routes:add_routes": (26, "LangServe's users pass each by its name"),
     "parameters app.client:RemoteRunnable.__init__": (13, "LangServe's users pass each of them"),
     "parameters compat_page:serve_playground": (9, "LangServe's users pass each of them"),
     "parameters cli:serve_app": (12, "each flag of a command is a parameter of its function"),

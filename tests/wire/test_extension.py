@@ -1,3 +1,4 @@
+import contextlib
 import datetime as dt
 import json
 import math
@@ -167,6 +168,8 @@ def test_what_cannot_be_written_says_so() -> None:
         with_tag("timedelta", [10**12]),
         with_tag("decimal", "1x"),
         with_tag("decimal", "1" * 5000),
+        with_tag("decimal", "1E+999999999"),
+        with_tag("bytes", "QQ==QUFB"),
         with_tag("int", "9" * 5000),
         with_tag("float", None),
     ],
@@ -210,3 +213,90 @@ def test_a_time_zone_survives_as_an_instant() -> None:
     at = dt.datetime(2026, 11, 22, 12, tzinfo=dt.timezone(dt.timedelta(hours=5, minutes=45)))
     assert crossed(at) == at
     assert crossed(Decimal("1.10")).as_tuple() == Decimal("1.10").as_tuple()
+
+
+PRIME = 2**61 - 1  # by which Python divides a number for its hash
+
+
+class Alike:
+    """Has the hash of all others, and counts how often it is compared."""
+
+    n_compared = 0
+
+    def __init__(self, hashed: int) -> None:
+        self.hashed = hashed
+
+    def __hash__(self) -> int:
+        return self.hashed
+
+    def __eq__(self, other: object) -> bool:
+        Alike.n_compared += 1
+        return self is other
+
+
+ALIKE = Codec(
+    writing=lambda _: None,
+    reading={"alike": Kind("alike", lambda _: None, Alike)},
+    plain=_plain,
+    revive=lambda tree: tree,
+)
+
+
+@given(st.lists(st.integers(0, 3) | st.integers(), max_size=400), st.integers(1, 50))
+def test_each_member_is_compared_with_a_bounded_number_of_others(
+    hashes: list[int], times: int
+) -> None:
+    members = [with_tag("alike", hashed) for hashed in hashes * times]
+    for tree in (with_tag("frozenset", members), with_tag("dict", [[key, 1] for key in members])):
+        Alike.n_compared = 0
+        with contextlib.suppress(ValueError):
+            ALIKE.load(tree)
+        assert Alike.n_compared <= 32 * len(members)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        lambda n: PRIME * n,
+        lambda n: with_tag("int", str(PRIME * n)),
+        lambda n: with_tag("decimal", f"{PRIME * n}.0"),
+        lambda n: with_tag("decimal", f"{n * PRIME}E+{n % 3}"),
+        lambda n: with_tag("tuple", ["a", PRIME * n]),
+        lambda n: with_tag("frozenset", [PRIME * n]),
+    ],
+)
+def test_members_chosen_to_have_one_hash_are_refused(member: Any) -> None:
+    members = [member(n) for n in range(1, 200)]
+    for tree in (
+        with_tag("set", members),
+        with_tag("frozenset", members),
+        with_tag("dict", [[each, 1] for each in members]),
+    ):
+        with pytest.raises(ValueError, match="32 members of one hash"):
+            CODEC.load([tree])
+    assert CODEC.load(with_tag("tuple", members))  # which hashes nothing
+
+
+def test_honest_sets_are_not() -> None:
+    for members in (
+        range(-5_000, 5_000),
+        [2**n for n in range(1_000)],
+        [n / 7 for n in range(999)],
+    ):
+        assert crossed(set(members)) == set(members)
+
+
+def test_long_bytes_are_read_in_pieces() -> None:
+    for n_bytes in (786_431, 786_432, 786_433, 2_000_000):
+        value = bytes(range(256)) * (n_bytes // 256) + b"x" * (n_bytes % 256)
+        assert crossed(value) == value
+
+
+def test_what_is_as_deep_as_can_be_read_can_be_written() -> None:
+    for depth in range(110, 140):
+        try:
+            value = CODEC.load(nested(1, depth))
+        except ValueError:
+            assert depth > 125
+        else:
+            CODEC.dumps(value)

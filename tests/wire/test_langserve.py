@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from pydantic import BaseModel, ValidationError, field_validator
+from pydantic import BaseModel, TypeAdapter, ValidationError, field_validator
 
 from locktender.core.errors import QueueFull
 from locktender.wire.langserve import (
@@ -40,12 +40,35 @@ def test_an_integer_of_any_size_stays_one() -> None:
     assert parse_invoke(b'{"input":%d}' % 2**70).input == 2**70
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"input":1}x', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff", b'{"input":1}x', b"[" * 100_000, b"[" * 400 + b"]" * 400]
+)
 def test_what_is_no_json_is_told_in_langserve_s_words(body: bytes) -> None:
     for parse in (parse_invoke, parse_batch):
         with pytest.raises(Unprocessable) as raised:
             parse(body)
         assert raised.value.detail == ["Invalid JSON body"]
+
+
+def test_what_is_deeper_than_most_parsers_go_is_still_read() -> None:
+    assert parse_invoke(b'{"input":' + b"[" * 300 + b"]" * 300 + b"}").input
+
+
+def test_letters_that_are_spelt_out_are_read_however_many() -> None:
+    assert parse_invoke(b'{"input":"%b"}' % (b"\\u4e2d" * 1_000_001)).input == "\u4e2d" * 1_000_001
+
+
+@pytest.mark.parametrize("spelling", ["AIMessageChunk", "AIMessage\\u0043hunk"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_arguments_that_would_take_for_ever_to_complete_are_refused(
+    spelling: str, encoding: str
+) -> None:
+    calls = [{"function": {"name": "f", "arguments": '{"a"' + " " * 5_000}, "id": "1"}]
+    message = {"content": "", "additional_kwargs": {"tool_calls": calls}, "type": "KIND"}
+    text = json.dumps({"input": [message]}).replace("KIND", spelling)
+    with pytest.raises(Unprocessable, match="tool_call_chunks"):
+        parse_invoke(text.encode(encoding))
+    assert parse_invoke(text.replace(spelling, "ai").encode(encoding)).input
 
 
 @pytest.mark.parametrize(
@@ -101,6 +124,17 @@ def test_the_error_of_a_validator_is_told_without_the_exception() -> None:
     (detail,) = error_details(raised.value, "inputs", 3)
     assert detail["loc"] == ["inputs", 3, "n"]
     assert detail["ctx"] == {"error": {}}
+
+
+def test_of_very_many_errors_only_their_number_is_told() -> None:
+    with pytest.raises(ValidationError) as raised:
+        TypeAdapter(list[int]).validate_python(["x"] * 1_001)
+    (detail,) = error_details(raised.value, "inputs", 3)
+    assert detail["loc"] == ["inputs", 3]
+    assert "1,001 errors" in detail["msg"]
+    with pytest.raises(ValidationError) as raised:
+        TypeAdapter(list[int]).validate_python(["x"] * 1_000)
+    assert len(error_details(raised.value)) == 1_000
 
 
 def test_an_answer_names_its_run() -> None:

@@ -21,6 +21,7 @@ from locktender.app.extension import GRAPH_KINDS, LANGCHAIN_KINDS, kind_of
 from locktender.app.graph import arguments_of, first_graph
 from locktender.app.graph_state import removals_back, with_removals
 from locktender.app.input import InputReader
+from locktender.app.keyword_argument import is_taken_by
 from locktender.app.output import OutputWriter
 from locktender.app.serialization import Serializer
 from locktender.wire.extension import EXTENSIONS, EXTENSIONS_VERSION, TAG, Codec
@@ -85,6 +86,22 @@ class Dialect:
         """Return what is to run; keyword arguments are ignored, whatever they are."""
         return self._runnable
 
+    def call(
+        self, value: Any, kwargs: Any, config: RunnableConfig
+    ) -> tuple[Any, Runnable[Any, Any]]:
+        """Return the input of a run, and what is to run.  Raises: Unprocessable."""
+        return self.read(value, config), self.bound(kwargs)
+
+    def calls(
+        self, values: Sequence[Any], kwargs: Any, configs: Sequence[RunnableConfig]
+    ) -> tuple[list[Any], Runnable[Any, Any]]:
+        """Return the inputs of a batch, and what is to run.  Raises: Unprocessable."""
+        read = [
+            self.read(value, config, "inputs", n)
+            for n, (value, config) in enumerate(zip(values, configs, strict=True))
+        ]
+        return read, self.bound(kwargs)
+
 
 class Dialects:
     """The two dialects of one route."""
@@ -96,13 +113,17 @@ class Dialects:
         outputs: OutputWriter,
         serializer: Serializer,
         rights: Rights,
+        *,
+        has_extensions: bool = True,
     ) -> None:
         self._plain = Dialect(runnable, inputs, outputs)
         self._extended = _Extended(runnable, inputs, outputs, serializer, rights)
+        self._has_extensions = has_extensions
 
     def of(self, request: Request) -> Dialect:
         """Return the one that `request` asks for."""
-        return self._extended if _HEADER in request.scope["headers"] else self._plain
+        is_extended = self._has_extensions and _HEADER in request.scope["headers"]
+        return self._extended if is_extended else self._plain
 
     def described(self) -> bytes:
         """Return, as JSON, what the extended one admits."""
@@ -130,7 +151,10 @@ class _Extended(Dialect):
     ) -> None:
         super().__init__(runnable, inputs, outputs)
         self._graph = first_graph(runnable)
-        self.kwarg_keys = rights.admitted(is_graph=self._graph is not None)
+        self._untaken = [name for name in _OF_ALL if not is_taken_by(runnable, name)]
+        admitted = rights.admitted(is_graph=self._graph is not None)
+        is_chosen = rights.kwarg_keys is not None  # by an author, who may know more
+        self.kwarg_keys = [name for name in admitted if is_chosen or name not in self._untaken]
         self.command_keys = rights.command_keys
         # What a caller's own classes are written as is for the input's schema to read.
         codec = Codec(
@@ -160,6 +184,10 @@ class _Extended(Dialect):
         arguments = self._loaded(kwargs, "kwargs")
         if not isinstance(arguments, dict):
             raise _unprocessable(kwargs, "Input should be a valid dictionary", "kwargs")
+        for name in arguments:
+            if name in self._untaken:
+                message = f"Nothing in this runnable takes the keyword argument `{name}`"
+                raise _unprocessable(arguments[name], message, "kwargs", name)
         _check_admitted("kwarg_keys", "keyword argument", arguments, self.kwarg_keys)
         try:
             arguments = arguments_of(self._runnable, arguments)

@@ -9,23 +9,24 @@ Above it, `routes` puts the methods on an app.
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from locktender.app.answer import answered, json_response
-from locktender.app.body import read_body
 from locktender.app.caller import outer_request_of
 from locktender.app.cancellation import Stay
-from locktender.app.dialect import Dialects, Rights
+from locktender.app.dialect import Dialect, Dialects, Rights
 from locktender.app.event_stream import EventsVersion, event_stream, is_told_of, nothing
+from locktender.app.heavy_body import Work, at_once, beside
 from locktender.app.input import InputReader
 from locktender.app.output import OutputWriter
+from locktender.app.paced_batch import run_batch
 from locktender.app.run_config import Asked, PerRequestConfigModifier, RunConfigs
 from locktender.app.run_log import run_log
 from locktender.app.run_note import Notes, NoteSettings, late_head
@@ -34,6 +35,8 @@ from locktender.app.streaming import ChunkStream, StreamAnswer
 from locktender.app.text_parser import with_direct_text_parsers
 from locktender.app.turn import Turns
 from locktender.core.scope import OuterRequest
+from locktender.http.body import BodyBounds, read_body
+from locktender.http.offload import offload_of
 from locktender.wire.event_filter import parse_event_filter
 from locktender.wire.langserve import (
     Unprocessable,
@@ -46,6 +49,8 @@ from locktender.wire.langserve import (
 
 __all__ = ["Endpoint", "EndpointSettings"]
 
+_Ready = TypeVar("_Ready")
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
@@ -56,14 +61,35 @@ class EndpointSettings:
     serializer: Serializer = field(default_factory=WellKnownSerializer)
     ping_s: float = 15.0  # LangServe's; proxies give up after a minute or so of silence
     max_body_bytes: int = 32_000_000  # files come as base64
-    max_inputs: int = 1000  # of one batch; each is validated before anything else is served
+    max_body_values: int = 100_000  # JSON's; some 16,000 documents, or 30,000 short messages
+    max_inputs: int = 1000  # of one batch
     body_timeout_s: float = 60.0  # for the whole body to arrive
     rights: Rights = field(default_factory=Rights)
+    has_extensions: bool = True  # False: every client gets LangServe's wire, whatever it asks for
     # The runnables, by name, of whose inner runs callers may know; None: all of them.
     stream_log_names: Sequence[str] | None = None
     astream_events_version: EventsVersion = "v2"
     notes: NoteSettings | None = None  # None: an answer tells nothing of its runs but their ids
     before_run: Callable[[], None] | None = None  # called in the context of each run
+
+
+class _Call(NamedTuple):
+    """A run that may begin."""
+
+    raw: bytes
+    work: Work
+    config: RunnableConfig
+    value: Any
+    runnable: Runnable[Any, Any]
+
+
+class _Calls(NamedTuple):
+    """The runs of a batch, likewise."""
+
+    work: Work
+    configs: list[RunnableConfig]
+    values: list[Any]
+    runnable: Runnable[Any, Any]
 
 
 class Endpoint:
@@ -79,9 +105,17 @@ class Endpoint:
         self._inputs = InputReader(runnable)
         self._outputs = OutputWriter(runnable, settings.serializer)
         self._dialects = Dialects(
-            self._runnable, self._inputs, self._outputs, settings.serializer, settings.rights
+            self._runnable,
+            self._inputs,
+            self._outputs,
+            settings.serializer,
+            settings.rights,
+            has_extensions=settings.has_extensions,
         )
         self._settings = settings
+        self._bounds = BodyBounds(
+            settings.max_body_bytes, settings.max_body_values, settings.body_timeout_s
+        )
         self._turns = Turns()
         self._is_told_of = is_told_of(runnable, settings.stream_log_names)
         self.has_callback_events = bool(settings.notes and settings.notes.has_callback_events)
@@ -115,101 +149,116 @@ class Endpoint:
         request = asked.request
         dialect = self._dialects.of(request)
         outer = outer_request_of(request.scope["headers"])
-        body = parse_invoke(await self._body(request, outer))
-        config = await self._configs.one(asked, body.config)
-        value = dialect.read(body.input, config)
-        runnable = dialect.bound(body.kwargs)
+        call = await self._arrived(asked, outer, partial(self._call, asked, dialect))
+        config = call.config
         notes = Notes.of(self._settings.notes, [config], self._settings.serializer)
         async with Stay(request.receive, outer) as stay:
-            output = await runnable.ainvoke(value, notes.configs[0] if notes else config)
+            output = await call.runnable.ainvoke(call.value, notes.configs[0] if notes else config)
         if stay.has_left:
             return Response()
         told = await notes.told() if notes else None
-        answer = invoke_answer(dialect.write(output), str(config["run_id"]), told)
+        written = await call.work(dialect.write, output)
+        answer = invoke_answer(written, str(config["run_id"]), told)
         return json_response(answer, headers=dialect.headers)
 
     async def _batch(self, asked: Asked) -> Response:
         request = asked.request
         dialect = self._dialects.of(request)
         outer = outer_request_of(request.scope["headers"])
-        body = parse_batch(await self._body(request, outer))
-        if len(body.inputs) > self._settings.max_inputs:
-            message = (
-                f"A batch may have {self._settings.max_inputs} inputs, not {len(body.inputs)}."
-            )
-            raise Unprocessable(message)
-        configs = await self._configs.many(asked, body.config, len(body.inputs))
-        values = [
-            dialect.read(value, config, "inputs", n)
-            for n, (value, config) in enumerate(zip(body.inputs, configs, strict=True))
-        ]
-        runnable = dialect.bound(body.kwargs)
+        batch = await self._arrived(asked, outer, partial(self._calls, asked, dialect))
+        configs = batch.configs
         run_ids = [str(config["run_id"]) for config in configs]
         notes = Notes.of(self._settings.notes, configs, self._settings.serializer)
         if notes:
             configs = notes.configs
         async with Stay(request.receive, outer) as stay:
-            # With exceptions among the outputs: LangChain leaves the others running when one is
-            # raised, and nothing is to run on after the answer.
-            outputs = await runnable.abatch(values, configs, return_exceptions=True)
+            outputs = await run_batch(batch.runnable, batch.values, configs)
         if stay.has_left:
             return Response()
         for output in outputs:
             if isinstance(output, Exception):
                 raise output
         told = await notes.told() if notes else None
-        answer = batch_answer([dialect.write(output) for output in outputs], run_ids, told)
-        return json_response(answer, headers=dialect.headers)
+        written = await batch.work(list, map(dialect.write, outputs))
+        return json_response(batch_answer(written, run_ids, told), headers=dialect.headers)
 
     async def _stream(self, asked: Asked) -> Response:
         await self._turns.take()
-        request = asked.request
-        dialect = self._dialects.of(request)
-        outer = outer_request_of(request.scope["headers"])
-        body = parse_invoke(await self._body(request, outer))
-        config = await self._configs.one(asked, body.config)
-        value = dialect.read(body.input, config)
-        head = metachunk_frame(str(config["run_id"]))
-        late = late_head(self._settings.notes, config, head)
+        dialect = self._dialects.of(asked.request)
+        outer = outer_request_of(asked.request.scope["headers"])
+        call = await self._arrived(asked, outer, partial(self._call, asked, dialect))
+        head = metachunk_frame(str(call.config["run_id"]))
+        late = late_head(self._settings.notes, call.config, head)
         stream = ChunkStream(
-            chunks=dialect.bound(body.kwargs).astream(value, config),
+            chunks=call.runnable.astream(call.value, call.config),
             head=b"" if late else head,
             write=dialect.chunk,
             ping_s=self._settings.ping_s,
             headers=dialect.headers,
             late=late,
+            work=call.work,
         )
         return StreamAnswer(stream, outer)
 
     async def _told(self, asked: Asked) -> Response:
         await self._turns.take()
-        request = asked.request
-        dialect = self._dialects.of(request)
-        outer = outer_request_of(request.scope["headers"])
-        raw = await self._body(request, outer)
-        body = parse_invoke(raw)
-        config = await self._configs.one(asked, body.config)
-        value = dialect.read(body.input, config)
-        run = (dialect.bound(body.kwargs), value, config, parse_event_filter(raw))
+        dialect = self._dialects.of(asked.request)
+        outer = outer_request_of(asked.request.scope["headers"])
+        call = await self._arrived(asked, outer, partial(self._call, asked, dialect))
+        chosen = await call.work(parse_event_filter, call.raw)
+        run = (call.runnable, call.value, call.config, chosen)
         if not self._is_told_of:
             told = nothing()
         elif asked.endpoint == "stream_log":
-            told = run_log(*run)
+            told = run_log(*run, call.work)
         else:
             told = event_stream(*run, self._settings.astream_events_version)
-        late = late_head(self._settings.notes, config)
-        ping_s = self._settings.ping_s
-        stream = ChunkStream(told, b"", dialect.chunk, ping_s, dialect.headers, late)
+        stream = ChunkStream(
+            chunks=told,
+            head=b"",
+            write=dialect.chunk,
+            ping_s=self._settings.ping_s,
+            headers=dialect.headers,
+            late=late_head(self._settings.notes, call.config),
+            work=call.work,
+        )
         return StreamAnswer(stream, outer)
 
-    async def _body(self, request: Request, outer: OuterRequest) -> bytes:
+    async def _arrived(
+        self, asked: Asked, outer: OuterRequest, ready: Callable[[bytes, Work], Awaitable[_Ready]]
+    ) -> _Ready:
+        """Return what `ready` makes of the body, with what is to do the work on it.
+
+        Raises: RequestTooLarge, InvalidRequest, starlette's ClientDisconnect; for a heavy body
+        QueueFull and DeadlineExceeded, too; and what `ready` does.
+        """
+        request, bounds = asked.request, self._bounds
         remaining_s = outer.remaining_s(time.monotonic())
-        timeout_s = self._settings.body_timeout_s
-        return await read_body(
-            request,
-            max_bytes=self._settings.max_body_bytes,
-            timeout_s=timeout_s if remaining_s is None else min(timeout_s, remaining_s),
-        )
+        if remaining_s is not None:
+            bounds = replace(bounds, timeout_s=min(bounds.timeout_s, remaining_s))
+        body = await read_body(request, bounds)
+        if not body.is_heavy:
+            return await ready(body.content, at_once)
+        offload = offload_of(request.scope.get("app"))
+        offload.check_room()
+        async with Stay(request.receive, outer):
+            return await ready(body.content, beside(offload, bounds.timeout_s))
+        raise ClientDisconnect
+
+    async def _call(self, asked: Asked, dialect: Dialect, raw: bytes, work: Work) -> _Call:
+        body = await work(parse_invoke, raw)
+        config = await self._configs.one(asked, body.config)
+        value, runnable = await work(dialect.call, body.input, body.kwargs, config)
+        return _Call(raw, work, config, value, runnable)
+
+    async def _calls(self, asked: Asked, dialect: Dialect, raw: bytes, work: Work) -> _Calls:
+        body = await work(parse_batch, raw)
+        max_inputs = self._settings.max_inputs
+        if len(body.inputs) > max_inputs:
+            raise Unprocessable(f"A batch may have {max_inputs} inputs, not {len(body.inputs)}.")
+        configs = await self._configs.many(asked, body.config, len(body.inputs))
+        values, runnable = await work(dialect.calls, body.inputs, body.kwargs, configs)
+        return _Calls(work, configs, values, runnable)
 
     async def _described(self, asked: Asked) -> Response:
         return json_response(

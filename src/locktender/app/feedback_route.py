@@ -17,7 +17,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from locktender.app.answer import answered, json_response
-from locktender.app.body import read_body
 from locktender.app.feedback import FeedbackDesk
 from locktender.app.feedback_body import (
     Feedback,
@@ -26,12 +25,13 @@ from locktender.app.feedback_body import (
     PublicTraceLink,
     PublicTraceLinkCreateRequest,
 )
+from locktender.http.body import BodyBounds, read_body
 
 __all__ = ["add_feedback"]
 
 _YES = b"true"
-_MAX_BODY_BYTES = 1_000_000  # a score, a comment and some metadata
-_BODY_TIMEOUT_S = 60.0
+# A score, a comment and some metadata, which FastAPI parses and checks on the event loop.
+_BOUNDS = BodyBounds(max_body_bytes=1_000_000, max_body_values=5_000, timeout_s=60.0)
 
 
 def add_feedback(
@@ -83,7 +83,7 @@ class _BoundedRoute(APIRoute):
         answer = super().get_route_handler()
 
         async def read_and_answer(request: Request) -> Response:
-            await read_body(request, max_bytes=_MAX_BODY_BYTES, timeout_s=_BODY_TIMEOUT_S)
+            await read_body(request, _BOUNDS)
             return await answer(request)
 
         async def bounded(request: Request) -> Response:

@@ -16,13 +16,17 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel, RootModel, ValidationError
 
 from locktender.app.graph_state import input_schema_of, part_schema_of
+from locktender.app.hashed_schema import hashes_values
 from locktender.app.user_type import CustomUserType
+from locktender.wire.json_tree import has_more_values
 from locktender.wire.langserve import Unprocessable, broken_by_config, error_details
 
 __all__ = ["InputReader"]
 
 _log = logging.getLogger(__name__)
 
+# What is put into a set takes the square of its number, if it was chosen to have one hash.
+_MAX_HASHED = 2_000
 _MAX_DEPTH = 16  # below which nobody keeps messages; a body may nest as deep as it likes
 
 
@@ -45,6 +49,12 @@ class InputReader:
         schema = self._part_schema
         if schema is None or not isinstance(value, dict):
             schema = self.schema_for(config)
+        if hashes_values(schema) and has_more_values(value, _MAX_HASHED):
+            message = (
+                f"Input has more than {_MAX_HASHED:,} values, which this runnable, whose input has "
+                "sets or keys that are no texts, does not take"
+            )
+            raise Unprocessable([{"type": "too_long", "loc": list(at), "msg": message}])
         try:
             return _unpacked(schema.model_validate(value))
         except Exception as error:  # noqa: BLE001 - validators of users raise what they like

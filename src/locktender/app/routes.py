@@ -55,7 +55,7 @@ HASH_PARAMETER = "config_hash"
 _PLAYGROUND = "playground"
 _HASHES = "config_hashes"
 _EXTENSIONS = "extensions"
-ENDPOINT_NAMES = frozenset({*_METHODS, _PLAYGROUND, _HASHES})
+ENDPOINT_NAMES = frozenset({*_METHODS, _PLAYGROUND, _HASHES, _EXTENSIONS})
 
 
 def add_endpoint(
@@ -83,7 +83,8 @@ def add_endpoint(
             operation = Operation(place, "GET", _PLAYGROUND, title, is_hashed)
             _add(app, operation, partial(_show, playground), dependencies)
     # It is for clients of ours, and nothing for the readers of a description.
-    for is_hashed in hashed if any(each.method == "POST" for each in operations) else ():
+    has_runs = any(each.method == "POST" for each in operations)
+    for is_hashed in hashed if has_runs and _EXTENSIONS in names else ():
         place = f"{_below(path, is_hashed=is_hashed)}/{_EXTENSIONS}"
         operation = Operation(place, "GET", _EXTENSIONS, title, is_hashed)
         _add(app, operation, partial(_answer, endpoint, _EXTENSIONS), dependencies)

@@ -5,6 +5,7 @@ route allows, changed by the route's modifier, and then given what no caller can
 and id of the run, and the metadata that say how it came.  Nothing is run here.
 """
 
+import asyncio
 import inspect
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from starlette.requests import Request
 
 from locktender.app.config_hash import parse_config_hash
 from locktender.app.graph import config_schema_of, needs_thread
+from locktender.wire.json_tree import has_more_values
 from locktender.wire.langserve import Unprocessable, error_details
 
 __all__ = ["Asked", "PerRequestConfigModifier", "RunConfigs"]
@@ -29,6 +31,7 @@ PerRequestConfigModifier: TypeAlias = Callable[
 
 # The protocol's version, and not ours: whoever reads it asks what the wire is like.
 _PROTOCOL_VERSION = "0.3.3"
+_MAX_VALUES = 2_000  # of one config, which is copied for each run of a batch and each of its steps
 _MAX_TAGS = 100  # LangChain takes the square of their number in time, at each step of a run
 _CONFIGURABLE_IS_DISALLOWED = (
     "The config field `configurable` has been disallowed by the server. This can be modified "
@@ -107,7 +110,10 @@ class RunConfigs:
             message = f"Number of configs ({len(wish)}) must match number of inputs ({n_inputs})"
             raise Unprocessable(message)
         else:
-            configs = [await self._allowed(asked, each) for each in wish]
+            configs = []
+            for each in wish:
+                configs.append(await self._allowed(asked, each))
+                await asyncio.sleep(0)  # there may be a thousand
         fixed = [self._fixed(config, asked) for config in configs]
         self._before_run()
         return fixed
@@ -132,6 +138,8 @@ class RunConfigs:
         return dict(merge_configs(*cast("list[RunnableConfig]", configs)))
 
     def _checked(self, wish: Mapping[str, Any]) -> dict[str, Any]:
+        if has_more_values(wish, _MAX_VALUES):
+            raise Unprocessable(f"A config may have {_MAX_VALUES:,} values, and this has more.")
         try:
             config = self.schema.model_validate(wish).model_dump()
         except ValidationError as error:

@@ -24,6 +24,8 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import merge_configs
 
 from locktender.app.feed import Feed, fed_by
+from locktender.app.heavy_body import Work, at_once
+from locktender.app.heavy_value import is_large
 from locktender.app.tap import Tap
 from locktender.wire.event_filter import EventFilter
 
@@ -39,11 +41,19 @@ class _Entry(NamedTuple):
 
 
 def run_log(
-    runnable: Runnable[Any, Any], value: Any, config: RunnableConfig, chosen: EventFilter
+    runnable: Runnable[Any, Any],
+    value: Any,
+    config: RunnableConfig,
+    chosen: EventFilter,
+    work: Work = at_once,
 ) -> AsyncGenerator[Patch, None]:
-    """Run `runnable` and yield the patches; leaving cancels the run.  Raises what it raises."""
-    follow = _follow_own if _has_own_log(runnable) else _follow
-    return fed_by(partial(follow, runnable, value, config, chosen))
+    """Run `runnable` and yield the patches; leaving cancels the run.  Raises what it raises.
+
+    `work` compares large sums of chunks.
+    """
+    if _has_own_log(runnable):
+        return fed_by(partial(_follow_own, runnable, value, config, chosen))
+    return fed_by(partial(_follow, runnable, value, config, chosen, work))
 
 
 def _has_own_log(runnable: Runnable[Any, Any]) -> bool:
@@ -66,6 +76,7 @@ async def _follow(
     value: Any,
     config: RunnableConfig,
     chosen: EventFilter,
+    work: Work,
     feed: Feed[Patch],
 ) -> None:
     """Run, and put in what the outermost run gives; its callbacks put in the rest."""
@@ -76,10 +87,17 @@ async def _follow(
     async with aclosing(generator) as chunks:
         async for chunk in chunks:
             before, final = _sum(final, chunk)
-            changes = jsonpatch.JsonPatch.from_diff(before, final, dumps=dumps)
-            ops = [{**change, "path": f"/final_output{change['path']}"} for change in changes]
+            if work is not at_once and is_large(final):
+                ops = await work(_changes, before, final)
+            else:
+                ops = _changes(before, final)
             feed.put({"ops": [_added("/streamed_output/-", chunk), *ops]})
             await feed.room()
+
+
+def _changes(before: Any, final: Any) -> list[dict[str, Any]]:
+    changes = jsonpatch.JsonPatch.from_diff(before, final, dumps=dumps)
+    return [{**change, "path": f"/final_output{change['path']}"} for change in changes]
 
 
 def _sum(sum_before: Any, chunk: Any) -> tuple[Any, Any]:

@@ -39,6 +39,7 @@ from pydantic import BaseModel, ValidationError
 
 __all__ = ["Serializer", "WellKnownSerializer", "default"]
 
+_TOO_DEEP = "Recursion limit reached"  # orjson's words
 _WELL_KNOWN: Mapping[str, type[BaseModel]] = {
     "human": HumanMessage,
     "system": SystemMessage,
@@ -90,7 +91,16 @@ class WellKnownSerializer(Serializer):
 
     def dumps(self, obj: Any) -> bytes:
         """Return `obj` as compact JSON.  Raises: TypeError."""
-        return orjson.dumps(obj, default=default)
+        try:
+            return orjson.dumps(obj, default=default)
+        except TypeError as error:
+            if str(error) != _TOO_DEEP:
+                raise
+        # It ends at 254, and a caller's own input may be deeper, which an output may be made of.
+        text = json.dumps(
+            obj, default=default, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        )
+        return text.encode()
 
     def loadd(self, obj: Any) -> Any:
         """Return `obj` with every value of a well known type made an object, inside first."""

@@ -21,6 +21,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from locktender.app.cancellation import Stay
+from locktender.app.heavy_body import Work, at_once
+from locktender.app.heavy_value import is_large
 from locktender.core.scope import OuterRequest
 from locktender.wire.langserve import END_FRAME, chunk_frame, error_frame
 from locktender.wire.problem import Problem, find_ours, run_problem
@@ -48,6 +50,7 @@ class ChunkStream:
     ping_s: float  # of silence, after which a comment says that the stream is alive
     headers: Mapping[str, str] = field(default_factory=dict)  # beside those of every stream
     late: "LateFrame | None" = None
+    work: Work = at_once  # what writes a large chunk, which only a heavy body makes
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +94,21 @@ class StreamAnswer(Response):
     async def _send_all(self, wire: "_Wire | _LateWire") -> None:
         stream = self._stream
         write, head = stream.write, stream.head
+        has_large = stream.work is not at_once
         # LangChain says AsyncIterator and gives generators, which are to be closed in time.
         generator = cast("AsyncGenerator[Any, None]", stream.chunks)
         async with aclosing(generator) as chunks:
             async for chunk in chunks:
                 try:
-                    frame = chunk_frame(write(chunk))
+                    if has_large and is_large(chunk):
+                        written = await stream.work(write, chunk)
+                    else:
+                        written = write(chunk)
                 except Exception:
                     # LangServe has named the run before it finds that a chunk cannot be sent.
                     await wire.send(head)
                     raise
-                await wire.send(head + frame)
+                await wire.send(head + chunk_frame(written))
                 head = b""
         await wire.end(END_FRAME)
 

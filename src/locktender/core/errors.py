@@ -99,7 +99,7 @@ class InvalidRequest(RequestError):
 
 
 class RequestTooLarge(RequestError):
-    """The body is longer than the service reads."""
+    """The body is longer than the service reads, or has more values in it."""
 
     code = "request_too_large"
 

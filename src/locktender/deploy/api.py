@@ -57,9 +57,11 @@ class APIHandler(Answering):
         serializer: Serializer | None = None,
         ping_s: float = 15.0,
         max_body_bytes: int = 32_000_000,
+        max_body_values: int = 100_000,
         max_inputs: int = 1000,
         guard: GuardChoice = "auto",
         rights: Rights | None = None,
+        extensions: bool = True,
     ) -> None:
         """Take the parameters of `add_routes`; `prefix` is that of the router.
 
@@ -79,21 +81,22 @@ class APIHandler(Answering):
             takes_tokens=bool(token_feedback_config),
         )
         watch = guard_all(runnable, guard)
+        notes = _notes(
+            self.desk, token_feedback_config, has_callback_events=include_callback_events
+        )
         settings = EndpointSettings(
             config_keys,
             per_req_config_modifier,
             serializer or WellKnownSerializer(),
             ping_s,
             max_body_bytes=max_body_bytes,
+            max_body_values=max_body_values,
             max_inputs=max_inputs,
             rights=rights or Rights(),
+            has_extensions=extensions,
             stream_log_names=stream_log_name_allow_list,
             astream_events_version=astream_events_version,
-            notes=_notes(
-                self.desk,
-                token_feedback_config,
-                has_callback_events=include_callback_events,
-            ),
+            notes=notes,
             before_run=watch.before_run if watch else None,
         )
         self.playground_type = playground_type

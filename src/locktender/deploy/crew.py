@@ -10,13 +10,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from locktender.core.errors import ConfigError
 
-__all__ = ["CONFIG_EXIT", "DOORS", "Crew"]
+__all__ = ["CONFIG_EXIT", "DOORS", "NO_EXTENSIONS", "Crew"]
 
 DOORS = "LOCKTENDER_WORKER_DOORS"  # in a worker's environment, as JSON
+NO_EXTENSIONS = "--no-extensions"  # a flag of `worker`; for a runnable, an app has its own settings
 CONFIG_EXIT = 2  # of a worker whose app cannot be served as it is; a new one would end the same way
 
 _PAUSE_S = 0.5  # before a worker that ended is replaced
@@ -36,12 +37,14 @@ class Crew:
         *,
         n_workers: int,
         drain_s: float,
+        flags: Sequence[str] = (),
     ) -> None:
         self._target = target
         self._listener = listener
         self._environment = {**os.environ, **environment}
         self._n_workers = n_workers
         self._drain_s = drain_s
+        self._flags = flags  # of `worker`
         self._processes: set[asyncio.subprocess.Process] = set()
         self._is_stopping = False
 
@@ -96,7 +99,7 @@ class Crew:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             *("-P", "-m", "locktender.deploy.worker"),
-            *(str(descriptor), self._target, str(self._drain_s)),
+            *(str(descriptor), self._target, str(self._drain_s), *self._flags),
             stdin=asyncio.subprocess.PIPE,  # its end tells the worker that we are gone
             pass_fds=[descriptor],
             start_new_session=True,  # Ctrl-C is the parent's to handle, which says in what order

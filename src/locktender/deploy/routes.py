@@ -4,7 +4,7 @@ Decides which endpoints there are and where; what the other parameters mean is `
 the routes themselves are the app layer's.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from fastapi import APIRouter, FastAPI
@@ -50,26 +50,32 @@ def add_routes(  # noqa: PLR0913 - each is a parameter that LangServe's users pa
     serializer: Serializer | None = None,
     ping_s: float = 15.0,
     max_body_bytes: int = 32_000_000,
+    max_body_values: int = 100_000,
     max_inputs: int = 1000,
     guard: GuardChoice = "auto",
     kwarg_keys: Sequence[str] | None = None,
     command_keys: Sequence[str] = ("resume",),
+    extensions: bool = True,
 ) -> None:
     """Serve `runnable` below `path`, with every endpoint that LangServe has.
 
-    The parameters are LangServe's, and mean the same, but for the last six, which are ours:
-    `ping_s`, the seconds of silence after which a stream sends a comment; `max_body_bytes`, beyond
-    which a body is refused (413); `max_inputs`, beyond which a batch is (422); `guard`: models in
+    The parameters are LangServe's, and mean the same, but for the last eight, which are ours:
+    `ping_s`, the seconds of silence after which a stream sends a comment; `max_body_bytes` and
+    `max_body_values` (JSON's), beyond which a body is refused (413); `max_inputs`, beyond which a
+    batch is (422); `guard`: models in
     the runnable that cannot serve several callers at once get an owner and a gate each ("auto"),
     or not ("off"), or as a mapping says of the name of their class ("auto", "off", or
     `GuardSettings`), see `guard` for a model that is to have bounds of its own; `kwarg_keys`, the
     keyword arguments that a client with extensions may give, when it is not those of
-    docs/langgraph.md; `command_keys`, the fields that it may set in a graph's `Command`.
+    docs/langgraph.md; `command_keys`, the fields that it may set in a graph's `Command`;
+    `extensions`: False to speak LangServe's wire only, whatever a client asks for.
 
     Raises: TypeError for what is no runnable; ValueError for a path, a key, an endpoint or a kind
     of playground that cannot be; NotImplementedError for feedback tokens of other than one key.
     """
     names = _names(enabled_endpoints, disabled_endpoints)
+    if not extensions:
+        names -= {"extensions"}
     path = checked_path(path)
     if is_taken(app, path):
         raise ValueError(f"A runnable already exists at path: {path or '/'}. Choose another one.")
@@ -91,9 +97,11 @@ def add_routes(  # noqa: PLR0913 - each is a parameter that LangServe's users pa
         serializer=serializer,
         ping_s=ping_s,
         max_body_bytes=max_body_bytes,
+        max_body_values=max_body_values,
         max_inputs=max_inputs,
         guard=guard,
         rights=Rights(kwarg_keys, "stream" in names, command_keys),
+        extensions=extensions,
     )
     guards, n_before = dependencies or (), len(app.routes)
     add_endpoint(app, served.endpoint, served.page, path=path, names=names, dependencies=guards)
@@ -102,7 +110,7 @@ def add_routes(  # noqa: PLR0913 - each is a parameter that LangServe's users pa
     keep_ids_apart(app, n_before)
 
 
-def _names(enabled: Sequence[str] | None, disabled: Sequence[str] | None) -> Collection[str]:
+def _names(enabled: Sequence[str] | None, disabled: Sequence[str] | None) -> frozenset[str]:
     if enabled is not None and disabled is not None:
         raise ValueError("Give `enabled_endpoints` or `disabled_endpoints`, not both.")
     if disabled is not None:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from locktender.config import Settings
 from locktender.core.events import Observer, tell_all
-from locktender.deploy.crew import DOORS, Crew
+from locktender.deploy.crew import DOORS, NO_EXTENSIONS, Crew
 from locktender.deploy.display import show
 from locktender.deploy.local import LocalModels, model_layer
 from locktender.deploy.server import ModelServer, listen
@@ -110,6 +110,7 @@ async def run_app(
                 {**environment, DOORS: settings.doors.to_json()},
                 n_workers=plan.n_workers,
                 drain_s=settings.drain_s,
+                flags=() if settings.extensions else (NO_EXTENSIONS,),
             )
             working = asyncio.create_task(crew.run())
             errand = asyncio.create_task(plan.errand(url) if plan.errand else stop.wait_asked())

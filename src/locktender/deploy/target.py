@@ -50,8 +50,8 @@ class Target:
         return is_page(next(matching, None))
 
 
-def load_target(target: str) -> Target:
-    """Return what `target` names.
+def load_target(target: str, *, extensions: bool = True) -> Target:
+    """Return what `target` names; a runnable gets its routes with `extensions`.
 
     Raises: ConfigError if it cannot be found, or is neither an app nor a runnable.  What the
     user's own module raises when it is imported passes through.
@@ -68,7 +68,7 @@ def load_target(target: str) -> Target:
         raise ConfigError(message) from error
     if isinstance(found, Runnable):
         app = FastAPI(title=name)
-        add_routes(app, found, path=f"/{name}")
+        add_routes(app, found, path=f"/{name}", extensions=extensions)
         return Target(app, is_made=True)
     if iscoroutinefunction(found) or iscoroutinefunction(getattr(found, "__call__", None)):  # noqa: B004 - whether it is asynchronous, too
         return Target(found, is_made=False)

@@ -1,10 +1,10 @@
 """Serve the user's app in a process of its own, on a listener that it shares with its fellows.
 
-Started by `crew` as ``python -m locktender.deploy.worker FD TARGET DRAIN_S``.  It knows the model
-layer by its URL and key only (``LOCKTENDER_BASE_URL``, ``LOCKTENDER_API_KEY``), as any client.  Who
-may come in stands in its environment, where other users do not see it, until it has been read.
-SIGTERM drains it; it ends when its standard input does, which its parent holds open and never
-writes to.
+Started by `crew` as ``python -m locktender.deploy.worker FD TARGET DRAIN_S [--no-extensions]``.  It
+knows the model layer by its URL and key only (``LOCKTENDER_BASE_URL``, ``LOCKTENDER_API_KEY``), as
+any client.  Who may come in stands in its environment, where other users do not see it, until it
+has been read.  SIGTERM drains it; it ends when its standard input does, which its parent holds open
+and never writes to.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import uvicorn
 import uvloop
 
 from locktender.core.errors import ConfigError
-from locktender.deploy.crew import CONFIG_EXIT, DOORS
+from locktender.deploy.crew import CONFIG_EXIT, DOORS, NO_EXTENSIONS
 from locktender.deploy.target import Target, load_target
 from locktender.http.door import Wire
 from locktender.http.settings import Doors
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     doors = Doors() if told is None else Doors.from_json(told)
     gc.set_threshold(*_COLLECT_AFTER)  # before the app is loaded, which may know better
     try:
-        found = load_target(target)
+        found = load_target(target, extensions=NO_EXTENSIONS not in arguments[3:])
     except ConfigError as error:
         sys.stderr.write(f"locktender: {error.message}\n")
         return CONFIG_EXIT

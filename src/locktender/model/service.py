@@ -18,9 +18,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from locktender.core.errors import InvalidRequest, LocktenderError, RequestTooLarge, UnknownModel
+from locktender.core.errors import InvalidRequest, LocktenderError, UnknownModel
 from locktender.core.events import Observer, Outcome, RequestEnded, RequestReceived
 from locktender.core.version import __version__
+from locktender.http.body import BodyBounds, read_body
+from locktender.http.offload import offload_of
 from locktender.model.answer import Answer, Asked
 from locktender.model.dispatcher import Dispatcher
 from locktender.model.settings import GateSettings
@@ -33,15 +35,13 @@ from locktender.wire.problem import openai_problem
 
 __all__ = ["ModelService", "Served", "ServiceSettings"]
 
-# A body over the limit is read on for so long, that the caller can hear why it is refused.
-_MAX_DISCARDED_BYTES = 16 * 1024 * 1024
-
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
     """The bounds of the HTTP side."""
 
     max_body_bytes: int = 1_000_000
+    max_body_values: int = 100_000  # JSON's, counted before it is parsed
     body_timeout_s: float = 30.0  # for the whole body to arrive
     keep_alive_s: float = 5.0  # between comments while a stream waits; proxies give up after 15 s
     # What an answer may leave unread when its engine has done with it: so many bytes of a stream's
@@ -95,6 +95,9 @@ class ModelService:
     ) -> None:
         self._models = models
         self._settings = settings
+        self._bounds = BodyBounds(
+            settings.max_body_bytes, settings.max_body_values, settings.body_timeout_s
+        )
         self._observer = observer
         self._trust = Trust(shared_key)
         self._created = int(time.time())
@@ -146,7 +149,7 @@ class ModelService:
 
     async def _admitted(self, request: Request, arrival: _Arrival) -> Answer:
         """Make an answer of a request that is good as far as can be seen here."""
-        body = parse_chat_completion(await self._read(request))
+        body = await self._parsed(request)
         served = self._served(body.model)
         arrival.model = body.model  # only now: nobody counts by a name that a caller made up
         generation = generation_request(
@@ -164,6 +167,16 @@ class ModelService:
             unread_s=self._settings.unread_s,
         )
         return Answer(served.dispatcher, asked)
+
+    async def _parsed(self, request: Request) -> ChatCompletionBody:
+        body = await read_body(request, self._bounds)
+        if not body.is_heavy:
+            return parse_chat_completion(body.content)
+        offload = offload_of(request.app)
+        offload.check_room()
+        return await offload.run(
+            parse_chat_completion, body.content, timeout_s=self._bounds.timeout_s
+        )
 
     def _note(self, arrival: _Arrival, outcome: Outcome, code: str | None = None) -> None:
         """Tell of a request that never came as far as a gate."""
@@ -219,27 +232,6 @@ class ModelService:
             known = ", ".join(f"`{known}`" for known in self._models)
             message = f"There is no model `{name[:100]}` here; there is {known}."
             raise UnknownModel(message, "model") from error
-
-    async def _read(self, request: Request) -> bytes:
-        """Read the body within its bounds.  Raises: RequestTooLarge, InvalidRequest."""
-        limit = self._settings.max_body_bytes
-        chunks: list[bytes] = []
-        n_bytes = 0
-        try:
-            async with asyncio.timeout(self._settings.body_timeout_s):
-                async for chunk in request.stream():
-                    n_bytes += len(chunk)
-                    if n_bytes <= limit:
-                        chunks.append(chunk)
-                    elif n_bytes > limit + _MAX_DISCARDED_BYTES:
-                        break
-        except TimeoutError as error:
-            message = f"The body did not arrive within {self._settings.body_timeout_s:g} s."
-            raise InvalidRequest(message) from error
-        if n_bytes > limit:
-            message = f"The body is longer than {limit:,} bytes."
-            raise RequestTooLarge(message)
-        return b"".join(chunks)
 
 
 def _json(body: bytes, status: int = 200) -> Response:

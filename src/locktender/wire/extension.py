@@ -3,8 +3,8 @@
 Every value that is not plain JSON becomes ``{"__locktender__": KIND, "value": ...}``; a dict of
 somebody's own that has this key is written as its pairs, so that nothing can be taken for another
 thing.  Reading makes objects of the listed kinds and of no others: a kind is looked up in a table,
-and no name that came over the wire is ever imported.  Both directions are bounded in depth, and
-what is read is bounded in size by whoever read the bytes.
+and no name that came over the wire is ever imported.  Both directions are bounded in depth; what is
+read is bounded in size by whoever read the bytes, and takes a time that grows with that size alone.
 
 Which objects there are is the caller's to say (`app.extension` lists LangChain's and LangGraph's).
 """
@@ -13,6 +13,7 @@ import base64
 import dataclasses
 import datetime as dt
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -30,13 +31,21 @@ TAG = "__locktender__"
 _VALUE = "value"
 _MEMBERS = frozenset((TAG, _VALUE))
 _MAX_DEPTH = 128  # of the JSON, in which a tuple, say, is two deep; its readers end at 200
+_BASE64_STEP = 1024 * 1024  # letters, a whole number of fours, in between which others have a turn
+_MAX_EXPONENT = 4000  # an integer of it has digits that Python writes; one of 1E+999999999, 400 MB
 _MAX_TEXT = 4096  # of what becomes a number or a time; Python itself bounds a whole number so
 _PLAIN = "plain"
+_NUMBERS = ("int", "float")
+_MAX_ALIKE = 32  # members with one hash, each of which is compared with all that came before
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1  # which JSON's writers and readers have in common
 _UNREADABLE = (
     *(TypeError, ValueError, ArithmeticError, LookupError),
     *(AttributeError, NotImplementedError),
 )
+
+
+class _TooMuchAlike(ValueError):
+    """Keys of one hash, which nobody has by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,7 @@ class Codec:
 
     def load(self, tree: Any) -> Any:
         """Return the value that parsed JSON stands for.  Raises: ValueError."""
-        return self._read(tree, _MAX_DEPTH + 1)  # a number may be written as an object
+        return self._read(tree, _MAX_DEPTH + 1)
 
     def _written(self, value: Any, depth: int) -> Any:
         kind = type(value)
@@ -115,7 +124,9 @@ class Codec:
     def _read(self, tree: Any, depth: int) -> Any:
         if not isinstance(tree, list | dict):
             return tree
-        if depth <= 0:
+        # In the last place there may be a number, which is written as an object, and no more.
+        is_number = isinstance(tree, dict) and tree.get(TAG) in _NUMBERS
+        if depth <= 0 or (depth == 1 and not is_number):
             message = f"A value must not be nested more than {_MAX_DEPTH} deep."
             raise ValueError(message)
         if isinstance(tree, list):
@@ -130,6 +141,8 @@ class Codec:
         inner = tree[_VALUE] if kind.name == _PLAIN else self._read(tree[_VALUE], depth - 1)
         try:
             return kind.read(inner)
+        except _TooMuchAlike:
+            raise
         except _UNREADABLE as error:
             raise ValueError(f"There is no {kind.name} of this value.") from error
 
@@ -157,10 +170,47 @@ def _items(value: object) -> list[Any]:
     return value
 
 
+def _members(value: object) -> list[Any]:
+    members = _items(value)
+    _check_hashes(members)
+    return members
+
+
+def _pairs(value: object) -> list[Any]:
+    pairs = _items(value)
+    _check_hashes([key for key, _ in pairs])
+    return pairs
+
+
+def _check_hashes(keys: Iterable[Any]) -> None:
+    """Refuse keys that were chosen to have one hash: their set takes the square of their number.
+
+    The hash of a number is its remainder by 2**61 - 1, and no secret; that of a tuple is made of
+    such.  Of 1,000 honest keys no two have the same; of the powers of two, 17.
+    """
+    n_alike = Counter(map(hash, keys)).most_common(1)
+    if n_alike and n_alike[0][1] > _MAX_ALIKE:
+        message = (
+            f"A set or a dict must not have more than {_MAX_ALIKE} members of one hash, "
+            f"and this has {n_alike[0][1]}."
+        )
+        raise _TooMuchAlike(message)
+
+
 def _bytes(value: object) -> bytes:
     if not isinstance(value, str):
         raise TypeError("A text stands for bytes.")
-    return base64.b64decode(value, validate=True)
+    pieces = [value[at : at + _BASE64_STEP] for at in range(0, len(value), _BASE64_STEP)]
+    if any(piece.endswith("=") for piece in pieces[:-1]):
+        raise ValueError("The padding of bytes stands at their end.")
+    return b"".join([base64.b64decode(piece, validate=True) for piece in pieces])
+
+
+def _decimal(text: str) -> Decimal:
+    number = Decimal(text)
+    if number.is_finite() and abs(number.adjusted()) > _MAX_EXPONENT:
+        raise ValueError(f"The exponent of a decimal number is {_MAX_EXPONENT} at most.")
+    return number
 
 
 def _of_text(kind: Callable[[str], Any]) -> Callable[[object], Any]:
@@ -173,8 +223,8 @@ def _of_items(kind: Callable[[Iterable[Any]], Any]) -> Callable[[object], Any]:
 
 _BY_CLASS: Mapping[type, Kind] = {
     tuple: Kind("tuple", list, _of_items(tuple)),
-    set: Kind("set", list, _of_items(set)),
-    frozenset: Kind("frozenset", list, _of_items(frozenset)),
+    set: Kind("set", list, lambda value: set(_members(value))),
+    frozenset: Kind("frozenset", list, lambda value: frozenset(_members(value))),
     bytes: Kind("bytes", lambda value: base64.b64encode(value).decode("ascii"), _bytes),
     dt.datetime: Kind("datetime", dt.datetime.isoformat, _of_text(dt.datetime.fromisoformat)),
     dt.date: Kind("date", dt.date.isoformat, _of_text(dt.date.fromisoformat)),
@@ -184,11 +234,11 @@ _BY_CLASS: Mapping[type, Kind] = {
         lambda value: [value.days, value.seconds, value.microseconds],
         lambda value: dt.timedelta(*_items(value)),
     ),
-    Decimal: Kind("decimal", str, _of_text(Decimal)),
+    Decimal: Kind("decimal", str, lambda value: _decimal(_text(value))),
 }
 _BY_NAME: Mapping[str, Kind] = {
     **{kind.name: kind for kind in _BY_CLASS.values()},
-    "dict": Kind("dict", list, _of_items(dict)),
+    "dict": Kind("dict", list, lambda value: dict(_pairs(value))),
     "int": Kind("int", str, _of_text(int)),
     "float": Kind("float", str, _of_text(float)),
 }

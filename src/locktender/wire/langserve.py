@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
 
 from locktender.wire.feedback import FeedbackToken
+from locktender.wire.json_tree import has_slow_arguments, is_deeper
 from locktender.wire.problem import Problem
 from locktender.wire.sse import encode_event
 
@@ -45,6 +46,14 @@ _Shallow = TypeVar("_Shallow", bound=BaseModel)
 _NO_CONFIG: Mapping[str, Any] = {}
 _NO_TOKENS = b"[]"
 _LINE_END = "\r\n"
+_UNREADABLE = ["Invalid JSON body"]
+_SLOW = "The arguments of `tool_call_chunks` that are no whole JSON are too long to be completed."
+_SHORT = 1024  # bytes, in which nothing is slow
+# Without one of these there is no such chunk: its name, or a way to spell it otherwise.
+_OF_CHUNKS = (b"AIMessageChunk", b"tool_call_chunks", b"\\u", b"\0")
+_MAX_DEPTH = 320  # beyond some 490 those fail who look through a value by recursion
+_MAX_SPELT_OUT = 1_000_000
+_MAX_ERRORS = 1000  # of one input; a message for each of 100,000 takes half a second
 _FRAME_END = b"\r\n\r\n"
 _DATA = b"event: data\r\ndata: "
 END_FRAME = b"event: end" + _FRAME_END  # LangServe's last event has no data
@@ -100,15 +109,28 @@ class RunNotes:
 
 def parse_json(body: bytes) -> Any:
     """Read a body, whatever it holds.  Raises: Unprocessable."""
+    tree = _parsed(body)
+    if len(body) > _SHORT and any(mark in body for mark in _OF_CHUNKS) and has_slow_arguments(tree):
+        raise Unprocessable(_SLOW)
+    return tree
+
+
+def _parsed(body: bytes) -> Any:
+    if body.count(b"\\u") <= _MAX_SPELT_OUT:
+        try:
+            return from_json(body)
+        except ValueError:
+            pass
+    # What is left is wrong, or it is what Python alone can read: UTF-16, half a surrogate pair,
+    # what is nested more than 200 deep.  It also reads letters that are spelt out in a third of
+    # the time, in which nobody else is served.
     try:
-        return from_json(body)
-    except ValueError:
-        pass
-    # What is left is wrong, or it is what Python alone can read: UTF-16, half a surrogate pair.
-    try:
-        return json.loads(body)
+        tree = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Unprocessable(["Invalid JSON body"]) from error
+        raise Unprocessable(_UNREADABLE) from error
+    if is_deeper(tree, _MAX_DEPTH):
+        raise Unprocessable(_UNREADABLE)
+    return tree
 
 
 def parse_invoke(body: bytes) -> InvokeBody:
@@ -144,6 +166,10 @@ def parse_batch(body: bytes) -> BatchBody:
 
 def error_details(error: ValidationError, *at: str | int) -> list[dict[str, Any]]:
     """Return what LangServe tells of a failed validation, with `at` before each place."""
+    n_errors = error.error_count()
+    if n_errors > _MAX_ERRORS:
+        message = f"Input has {n_errors:,} errors, and no more than {_MAX_ERRORS:,} are told"
+        return [{"type": "too_many_errors", "loc": [*at], "msg": message}]
     details = []
     for entry in error.errors():
         detail: dict[str, Any] = {**entry, "loc": [*at, *entry["loc"]]}

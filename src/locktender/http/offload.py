@@ -1,0 +1,88 @@
+"""Run what takes long beside the event loop: in one thread, one at a time.
+
+Python's threads share an interpreter: with one of them at work the loop gets its turn within a few
+milliseconds, with ten it waits for each.  So there is one of these for an application, and heavy
+requests wait for one another while light ones pass.  Work is not cut off: what may be handed in is
+bounded by what `body` lets through.
+"""
+
+import asyncio
+import gc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+from locktender.core.errors import DeadlineExceeded, QueueFull
+
+__all__ = ["Offload", "offload_of"]
+
+_Result = TypeVar("_Result")
+_STATE = "locktender_offload"
+_MAX_INSIDE = 32  # requests whose bodies lie in memory meanwhile
+
+
+class Offload:
+    """One thread, made when it is first needed."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="locktender-offload")
+        self.n_inside = 0  # works that wait or are being done
+
+    def check_room(self) -> None:
+        """Raise: QueueFull, if so much work waits that no other request may bring any."""
+        if self.n_inside >= _MAX_INSIDE:
+            raise QueueFull("Too many requests with large bodies wait to be read.")
+
+    async def run(
+        self, work: Callable[..., _Result], *arguments: Any, timeout_s: float | None = None
+    ) -> _Result:
+        """Return what `work` returns, which sees the caller's ContextVars.
+
+        Raises: DeadlineExceeded if that is not there after `timeout_s`; and what `work` does.
+        """
+        loop = asyncio.get_running_loop()
+        context = copy_context()
+        self.n_inside += 1
+        future = loop.run_in_executor(
+            self._thread, lambda: context.run(_uncollected, work, *arguments)
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError as error:
+            if not future.cancelled():
+                raise  # the work's own
+            message = "The request's time limit passed while its body waited to be read."
+            raise DeadlineExceeded(message) from error
+        finally:
+            self.n_inside -= 1
+
+
+def _uncollected(work: Callable[..., _Result], *arguments: Any) -> _Result:
+    """Do `work` with Python's collector of garbage put off.
+
+    It would look through all that a process has loaded, a tenth of a second in which nobody is
+    served, once for each quarter that heavy work adds to it; and what that makes is no garbage yet.
+    """
+    if not gc.isenabled():
+        return work(*arguments)
+    gc.disable()
+    try:
+        return work(*arguments)
+    finally:
+        gc.enable()
+
+
+def offload_of(application: Any) -> Offload:
+    """Return that of an ASGI application with a `state`, where it is kept.
+
+    One without, behind which nothing else is served, has a new one each time.
+    """
+    state = getattr(application, "state", None)
+    if state is None:
+        return Offload()
+    if not hasattr(state, _STATE):
+        setattr(state, _STATE, Offload())
+    found: Offload = getattr(state, _STATE)
+    return found
