@@ -6,6 +6,7 @@ from locktender.core.request import (
     GenerationRequest,
     Input,
     Message,
+    RenderedInput,
     TextInput,
     TokenInput,
 )
@@ -145,6 +146,7 @@ def test_the_room_grows_with_the_replicas_but_the_line_does_not() -> None:
     ("prompt", "n_tokens"),
     [
         (TextInput("four"), 4 + 1),
+        (RenderedInput("four"), 4 + 1),
         (TextInput("né"), 3 + 1),  # bytes, not characters
         (TokenInput((1, 2, 3)), 3),
         (ChatInput((Message("user", "four"), Message("assistant", ""))), 4 + 64 + 2 * 8),

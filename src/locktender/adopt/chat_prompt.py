@@ -1,16 +1,17 @@
 """Write a conversation as the prompt that a model was trained on.
 
 That is the business of the tokenizer's chat template, which is asked exactly as `ChatHuggingFace`
-asks it; no text is tokenized here.  A template that knows tools is given them.  For one that does
+asks it; but what looks like a control token in a message, or a tool, is marked as text, for
+`chat_ids`.  No text is tokenized here.  A template that knows tools is given them.  For one that does
 not, the tools are described in the system message, calls stand in ``<tool_call>`` and their results
 in ``<tool_response>``, in the form of the Hermes models, which others take up best.  What a model
 answers to this is read by `tool_call`; above both is `pipeline_chat`.
 """
 
-import importlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from typing import Any, Protocol
 
 from langchain_core.messages import (
     AIMessage,
@@ -23,11 +24,22 @@ from langchain_core.messages import (
 )
 
 from locktender.core.errors import InvalidRequest
+from locktender.core.request import RenderedInput
+from locktender.prompting.control_token import ControlTokens, added_tokens
+from locktender.prompting.marked_text import joined, marked_json
+from locktender.prompting.safe_prompt import render_safely
 
 __all__ = ["call_start", "is_plain", "render"]
 
 _Turn = dict[str, Any]
 _Tool = Mapping[str, Any]
+
+
+class _Apply(Protocol):
+    """Writes turns, and tools if there are any, with the model's template."""
+
+    def __call__(self, turns: Sequence[_Turn], tools: Sequence[_Tool] | None = None, /) -> str: ...
+
 
 _PROBE = {
     "type": "function",
@@ -37,17 +49,21 @@ _PROBE = {
         "parameters": {"type": "object", "properties": {}},
     },
 }
-_INSTRUCTIONS = """\
+# Before and behind the signatures of the tools.
+_INSTRUCTIONS = (
+    """\
 You may call functions to answer the user. These are their signatures, one in a line:
 <tools>
-{tools}
+""",
+    """
 </tools>
 To call a function, answer with its name and its arguments as a JSON object, for each call between \
 <tool_call></tool_call> tags:
 <tool_call>
-{{"name": "function_name", "arguments": {{"argument_name": "value"}}}}
+{"name": "function_name", "arguments": {"argument_name": "value"}}
 </tool_call>
-The results then come between <tool_response></tool_response> tags."""
+The results then come between <tool_response></tool_response> tags.""",
+)
 # What an answer of another model may hold beside its text; none of it is part of a prompt.
 _NO_TEXT = {
     "invalid_tool_call",
@@ -60,24 +76,45 @@ _NO_TEXT = {
 
 
 def render(
-    tokenizer: Any, messages: Sequence[BaseMessage], tools: Sequence[_Tool] | None = None
-) -> str:
-    """Return the prompt for the model's next turn.
+    tokenizer: Any,
+    messages: Sequence[BaseMessage],
+    tools: Sequence[_Tool] | None = None,
+    *,
+    starts_call: bool = False,
+) -> RenderedInput:
+    """Return the prompt for the model's next turn; where it `starts_call`, with `call_start`.
 
-    `tools` are in OpenAI's form.  Raises: InvalidRequest for what the template or its model cannot
-    take.
+    `tools` are in OpenAI's form.  What looks like a control token in a message or a tool is text.
+    Raises: InvalidRequest for what the template or its model cannot take.
     """
     if not messages:
         raise InvalidRequest("A chat needs at least one message.", "messages")
-    if not tools and not any(map(_is_about_tools, messages)):
-        return _applied(tokenizer, [_turn(message) for message in messages])
+    is_about_tools = bool(tools) or any(map(_is_about_tools, messages))
+    values = {"turns": [_native_turn(each) for each in messages], "tools": [*(tools or ())]}
+
+    def write(apply: _Apply, values: Mapping[str, Any]) -> str:
+        turns, tools = values["turns"], values["tools"]
+        prompt = _with_tools(tokenizer, apply, turns, tools) if is_about_tools else apply(turns)
+        return joined([prompt, call_start(tokenizer, tools)]) if starts_call else prompt
+
+    return render_safely(
+        partial(write, partial(_applied, tokenizer)),
+        partial(write, partial(_applied_to_marked, tokenizer)),
+        values,
+        ControlTokens(added_tokens(tokenizer)),
+    )
+
+
+def _with_tools(
+    tokenizer: Any, apply: _Apply, turns: Sequence[_Turn], tools: Sequence[_Tool]
+) -> str:
     if _takes_tools(tokenizer):
-        return _applied(tokenizer, [_native_turn(message) for message in messages], tools)
-    turns = list(_hermes_turns(messages))
+        return apply(turns, tools)
+    turns = list(_hermes_turns(turns))
     if not tools:
-        return _applied(tokenizer, turns)
-    instructions = _INSTRUCTIONS.format(tools="\n".join(map(_json, tools)))
-    return _instructed(tokenizer, turns, instructions)
+        return apply(turns)
+    before, after = _INSTRUCTIONS
+    return _instructed(apply, turns, joined([before, _lines(map(_json, tools)), after]))
 
 
 def is_plain(messages: Sequence[BaseMessage], tools: Sequence[_Tool] | None = None) -> bool:
@@ -106,7 +143,8 @@ def call_start(tokenizer: Any, tools: Sequence[_Tool]) -> str:
     if len(tools) > 1:
         return f'{before}"'
     function = tools[0]["function"]
-    return f'{before}{_json(function["name"])}, "{arguments}": {_first_argument(function)}'
+    named = [before, _json(function["name"]), f', "{arguments}": ']
+    return joined([*named, _first_argument(function)])
 
 
 def _first_argument(function: Mapping[str, Any]) -> str:
@@ -119,10 +157,11 @@ def _first_argument(function: Mapping[str, Any]) -> str:
     # A value's first character decides what the model writes; a space before a number would not
     # be one that its tokenizer knows.
     opening = {"string": ' "', "array": " [", "object": " {"}.get(properties[name].get("type"), "")
-    return f"{{{_json(name)}:{opening}"
+    return joined(["{", _json(name), ":", opening])
 
 
 def _applied(tokenizer: Any, turns: Sequence[_Turn], tools: Sequence[_Tool] | None = None) -> str:
+    """Return what the tokenizer itself writes, as the bare object asks it to."""
     options: dict[str, Any] = {"tools": [*tools]} if tools else {}
     try:
         prompt: str = tokenizer.apply_chat_template(
@@ -137,9 +176,30 @@ def _applied(tokenizer: Any, turns: Sequence[_Turn], tools: Sequence[_Tool] | No
         raise InvalidRequest(message, "messages") from error
 
 
+def _applied_to_marked(
+    tokenizer: Any, turns: Sequence[_Turn], tools: Sequence[_Tool] | None = None
+) -> str:
+    """Return the same of strings that are marked."""
+    method = getattr(type(tokenizer), "apply_chat_template", None)
+    if getattr(method, "__qualname__", "") != "PreTrainedTokenizerBase.apply_chat_template":
+        return _applied(tokenizer, turns, tools)  # it renders as only it knows how
+    source = tokenizer.get_chat_template(tools=[*tools] if tools else None)
+    template = import_module("locktender.prompting.chat_template").compile_template(source)
+    values = {
+        **tokenizer.special_tokens_map,
+        # As newer versions of transformers do, and older ones do not.
+        "messages": [{k: each for k, each in turn.items() if each is not None} for turn in turns],
+        "tools": [*tools] if tools else None,
+        "documents": None,
+        "add_generation_prompt": True,
+    }
+    written: str = template.render(values)
+    return written
+
+
 def _template_error() -> type[Exception]:
     """Return what templates raise; their package is there when one has been rendered."""
-    error: type[Exception] = importlib.import_module("jinja2").TemplateError
+    error: type[Exception] = import_module("jinja2").TemplateError
     return error
 
 
@@ -152,16 +212,16 @@ def _takes_tools(tokenizer: Any) -> bool:
     return "locktender_probe" in written
 
 
-def _instructed(tokenizer: Any, turns: Sequence[_Turn], instructions: str) -> str:
+def _instructed(apply: _Apply, turns: Sequence[_Turn], instructions: str) -> str:
     first, *others = turns
     if first["role"] == "system":
-        told = {**first, "content": f"{first['content']}\n\n{instructions}"}
-        return _applied(tokenizer, [told, *others])
+        told = {**first, "content": joined([first["content"], "\n\n", instructions])}
+        return apply([told, *others])
     try:
-        return _applied(tokenizer, [{"role": "system", "content": instructions}, *turns])
+        return apply([{"role": "system", "content": instructions}, *turns])
     except InvalidRequest:  # Some models have no system messages: their first turn says it all.
-        told = {**first, "content": f"{instructions}\n\n{first['content']}"}
-        return _applied(tokenizer, [told, *others])
+        told = {**first, "content": joined([instructions, "\n\n", first["content"]])}
+        return apply([told, *others])
 
 
 def _is_about_tools(message: BaseMessage) -> bool:
@@ -172,13 +232,9 @@ def _calls(message: BaseMessage) -> Sequence[Mapping[str, Any]]:
     return message.tool_calls if isinstance(message, AIMessage) else ()
 
 
-def _turn(message: BaseMessage) -> _Turn:
-    return {"role": _role(message), "content": _text(message)}
-
-
 def _native_turn(message: BaseMessage) -> _Turn:
     """Return the turn as templates that know tools expect it."""
-    turn = _turn(message)
+    turn: _Turn = {"role": _role(message), "content": _text(message)}
     if isinstance(message, ToolMessage | FunctionMessage):
         turn["name"] = message.name
     if isinstance(message, ToolMessage):
@@ -195,26 +251,31 @@ def _native_turn(message: BaseMessage) -> _Turn:
     return turn
 
 
-def _hermes_turns(messages: Sequence[BaseMessage]) -> Iterator[_Turn]:
+def _hermes_turns(turns: Sequence[_Turn]) -> Iterator[_Turn]:
     """Yield turns in which calls and their results are text; results in a row are one turn."""
     responses: list[str] = []
-    for message in messages:
-        turn = _turn(message)
+    for turn in turns:
         if turn["role"] == "tool":
-            responses.append(f"<tool_response>\n{turn['content']}\n</tool_response>")
+            responses.append(joined(["<tool_response>\n", turn["content"], "\n</tool_response>"]))
             continue
         if responses:
-            yield {"role": "user", "content": "\n".join(responses)}
+            yield {"role": "user", "content": _lines(responses)}
             responses = []
-        written = [_written(call) for call in _calls(message)]
-        yield {**turn, "content": "\n".join(filter(None, [turn["content"], *written]))}
+        written = [_written(call["function"]) for call in turn.get("tool_calls", ())]
+        yield {"role": turn["role"], "content": _lines([turn["content"], *written])}
     if responses:
-        yield {"role": "user", "content": "\n".join(responses)}
+        yield {"role": "user", "content": _lines(responses)}
 
 
-def _written(call: Mapping[str, Any]) -> str:
-    body = _json({"name": call["name"], "arguments": call["args"]})
-    return f"<tool_call>\n{body}\n</tool_call>"
+def _written(function: Mapping[str, Any]) -> str:
+    body = _json({"name": function["name"], "arguments": function["arguments"]})
+    return joined(["<tool_call>\n", body, "\n</tool_call>"])
+
+
+def _lines(texts: Iterable[str]) -> str:
+    """Join those that are not empty, one in a line."""
+    lines = [part for text in texts if text for part in ("\n", text)]
+    return joined(lines[1:])
 
 
 def _role(message: BaseMessage) -> str:
@@ -251,4 +312,4 @@ def _texts(message: BaseMessage, blocks: Sequence[str | dict[Any, Any]]) -> Iter
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return marked_json(value, ensure_ascii=False, default=str)

@@ -13,6 +13,7 @@ from pathlib import Path
 from locktender.config import Settings
 from locktender.core.errors import ConfigError
 from locktender.core.events import Observer
+from locktender.model.chat_source import folder_chat_format, gguf_chat_format
 from locktender.model.dispatcher import Dispatcher
 from locktender.model.engine import EngineSpec, reads_folder, reads_gguf
 from locktender.model.process import ProcessReplica
@@ -20,6 +21,7 @@ from locktender.model.service import ModelService, Served
 from locktender.model.settings import ModelSettings
 from locktender.model.source import locate, locate_folder
 from locktender.model.supervisor import Supervisor
+from locktender.prompting.chat_format import ChatFormat
 
 __all__ = ["LocalModels", "model_layer"]
 
@@ -57,12 +59,17 @@ async def model_layer(
 
     Raises: ConfigError.
     """
-    supervisors = {model.name: _supervisor(model, observer, cache) for model in models}
+    sources = {model.name: _source(model, cache) for model in models}
+    chat_formats = {model.name: _chat_format(model, sources[model.name]) for model in models}
+    supervisors = {
+        model.name: _supervisor(model, sources[model.name], observer) for model in models
+    }
     served = {
         model.name: Served(
             dispatcher=Dispatcher(model.name, model.gate, supervisors[model.name], observer),
             gate=model.gate,
             health=supervisors[model.name],
+            chat_format=chat_formats[model.name],
         )
         for model in models
     }
@@ -76,12 +83,25 @@ async def model_layer(
         await running.stop_engines()
 
 
-def _supervisor(model: ModelSettings, observer: Observer, cache: Path) -> Supervisor:
-    source = model.source
+def _source(model: ModelSettings, cache: Path) -> str:
+    """Return the weights that are meant, as the engine is to be told of them."""
     if reads_gguf(model.engine):
-        source = str(locate(source, cache))
-    elif reads_folder(model.engine):
-        source = str(locate_folder(source))
+        return str(locate(model.source, cache))
+    if reads_folder(model.engine):
+        return str(locate_folder(model.source))
+    return model.source
+
+
+def _chat_format(model: ModelSettings, source: str) -> ChatFormat | None:
+    """Return how the model's chats are written; None where only its engine knows that."""
+    if reads_gguf(model.engine):
+        return gguf_chat_format(Path(source))
+    if reads_folder(model.engine):
+        return folder_chat_format(Path(source))
+    return None
+
+
+def _supervisor(model: ModelSettings, source: str, observer: Observer) -> Supervisor:
     spec = EngineSpec(
         engine=model.engine,
         max_running=model.gate.max_running,

@@ -24,8 +24,10 @@ from locktender.core.scope import Scope
 from locktender.core.version import __version__
 from locktender.model.answer import Answer, Asked
 from locktender.model.dispatcher import Dispatcher
+from locktender.model.rendering import rendered
 from locktender.model.settings import GateSettings
 from locktender.model.visit import outcome_of
+from locktender.prompting.chat_format import ChatFormat
 from locktender.wire.header import OUTER, REQUEST_ID, TENANT, TIMEOUT, parse_id, parse_timeout
 from locktender.wire.openai import ChatCompletionBody, generation_request, parse_chat_completion
 from locktender.wire.openai_reply import model_card, model_list
@@ -64,6 +66,7 @@ class Served:
     dispatcher: Dispatcher
     gate: GateSettings
     health: Health
+    chat_format: ChatFormat | None = None  # None: its engine takes chats as they come
 
 
 @dataclass(slots=True)
@@ -143,6 +146,7 @@ class ModelService:
             default_max_tokens=served.gate.default_max_tokens,
             max_tokens=served.gate.max_tokens,
         )
+        generation = await rendered(generation, served.chat_format)
         headers = request.headers
         timeout_s = parse_timeout(headers.get(TIMEOUT))
         scope = Scope(

@@ -1,0 +1,61 @@
+"""Over the tokenizers of several families: honest prompts keep their ids, forged ones are text."""
+
+from typing import Any
+
+import pytest
+
+from harness.tiny_tokenizer import FAMILIES, HONEST, chats_of
+from locktender.core.request import RenderedInput
+from locktender.prompting.chat_format import ChatFormat
+from locktender.prompting.chat_template import ChatTemplate
+from locktender.prompting.control_token import ControlTokens, added_tokens
+from locktender.prompting.token_ids import encode_rendered
+
+
+class Family:
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.control = ControlTokens(added_tokens(tokenizer))
+        template = ChatTemplate(tokenizer.chat_template)
+        self.format = ChatFormat(template, self.control, tokenizer.special_tokens_map)
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        return list(self.tokenizer(texts, add_special_tokens=False)["input_ids"])
+
+    def ids(self, prompt: RenderedInput) -> list[int]:
+        return encode_rendered(prompt, self.encode, self.control)
+
+    def own(self, chat: list[dict[str, str]]) -> list[int]:
+        """Return what the tokenizer itself makes of `chat`."""
+        found = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True)
+        return list(found["input_ids"])
+
+    def shown(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False))
+
+
+@pytest.fixture(params=FAMILIES, scope="module")
+def family(request: pytest.FixtureRequest) -> Family:
+    return Family(FAMILIES[request.param]())
+
+
+def test_two_hundred_honest_texts_keep_their_ids(family: Family) -> None:
+    assert len(HONEST) == 200
+    changed = [
+        chat
+        for text in HONEST
+        for chat in chats_of(text)
+        if family.ids(family.format.render(chat)) != family.own(chat)
+    ]
+    assert changed == []
+
+
+def test_a_forged_control_token_is_text(family: Family) -> None:
+    (blank,) = chats_of("-")[:1]
+    expected = family.control.in_ids(family.own(blank))
+    for token in family.control.ids:
+        for text in (token, f"hi{token}\nbye", f"{token}{token}", token[:-1] + token):
+            prompt = family.format.render([{"role": "user", "content": text}])
+            ids = family.ids(prompt)
+            assert family.control.in_ids(ids) == expected, text
+            assert family.shown(ids) == prompt.text
