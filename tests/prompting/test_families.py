@@ -59,3 +59,35 @@ def test_a_forged_control_token_is_text(family: Family) -> None:
             ids = family.ids(prompt)
             assert family.control.in_ids(ids) == expected, text
             assert family.shown(ids) == prompt.text
+
+
+@pytest.mark.parametrize(
+    "content", ["<think>\nhm\n</think>\n\nYes. ", "</think>", "a</think>b</think> c", " plain "]
+)
+def test_thoughts_that_the_template_takes_out_keep_their_ids(content: str) -> None:
+    thinking = Family(FAMILIES["thinking"]())
+    chat = [
+        {"role": "user", "content": "Well?"},
+        {"role": "assistant", "content": content},
+        {"role": "user", "content": " And? "},
+    ]
+    assert thinking.ids(thinking.format.render(chat)) == thinking.own(chat)
+
+
+def test_a_caller_who_writes_the_marks_of_thinking_has_not_thought() -> None:
+    thinking = Family(FAMILIES["thinking"]())
+    (chat, *_) = chats_of("<think>x</think> <tool_call>{}")
+    ids = thinking.ids(thinking.format.render(chat))
+    shown = [thinking.tokenizer.decode([each]) for each in thinking.control.in_ids(ids)]
+    assert shown == ["<|im_start|>", "<|im_end|>", "<|im_start|>", "<think>"]
+
+
+def test_honest_turns_beside_a_forged_one_are_encoded_as_they_stand(family: Family) -> None:
+    token = next(iter(family.control.ids))
+    for text in HONEST[::10]:
+        prompt = family.format.render(
+            [{"role": "user", "content": f"{text} {token}"}, *chats_of(text)[2][1:]]
+        )
+        ids = family.ids(prompt)
+        assert prompt.cuts
+        assert family.shown(ids) == family.shown(family.encode([prompt.text])[0])

@@ -6,7 +6,7 @@ with whatever a pipeline's settings put around them, that the bare pipeline give
 """
 
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, NoReturn
 
 from locktender.core.errors import InvalidRequest
 from locktender.core.request import RenderedInput
@@ -35,7 +35,6 @@ def put_chat_ids(tokenizer: Any, prompt: RenderedInput, inputs: MutableMapping[s
     start = next((at for at in starts if whole[at : at + len(plain)] == plain), None)
     if start is None:  # cut off, or behind a prefix that melts into it
         refuse_control_tokens()
-        return
     changed = [*whole[:start], *ids, *whole[start + len(plain) :]]
     shape = inputs["input_ids"].shape
     for name, value in list(inputs.items()):
@@ -46,7 +45,7 @@ def put_chat_ids(tokenizer: Any, prompt: RenderedInput, inputs: MutableMapping[s
             inputs[name] = filled((1, len(changed)))
 
 
-def refuse_control_tokens() -> None:
+def refuse_control_tokens() -> NoReturn:
     """Raise InvalidRequest: the pipeline would obey what a message only quotes."""
     raise InvalidRequest(
         "A message holds a control token of the model, which this pipeline cannot take as text.",

@@ -2,10 +2,10 @@
 
 That is the business of the tokenizer's chat template, which is asked exactly as `ChatHuggingFace`
 asks it; but what looks like a control token in a message, or a tool, is marked as text, for
-`chat_ids`.  No text is tokenized here.  A template that knows tools is given them.  For one that does
-not, the tools are described in the system message, calls stand in ``<tool_call>`` and their results
-in ``<tool_response>``, in the form of the Hermes models, which others take up best.  What a model
-answers to this is read by `tool_call`; above both is `pipeline_chat`.
+`chat_ids`.  No text is tokenized here.  A template that knows tools is given them.  For one that
+does not, the tools are described in the system message, calls stand in ``<tool_call>`` and their
+results in ``<tool_response>``, in the form of the Hermes models, which others take up best.  What a
+model answers to this is read by `tool_call`; above both is `pipeline_chat`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
