@@ -1,6 +1,7 @@
 """In a pipeline, too: honest chats have the pipeline's ids, and a forged turn is text."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +16,10 @@ from langchain_core.messages import (
 
 from harness.tiny_tokenizer import FAMILIES, HONEST, byte_level
 from locktender.adopt.chat_ids import put_chat_ids
-from locktender.adopt.chat_prompt import render
+from locktender.adopt.chat_prompt import refuse_forged, render
 from locktender.core.errors import InvalidRequest
 from locktender.core.request import RenderedInput
-from locktender.prompting.control_token import ControlTokens, added_tokens
+from locktender.prompting.control_token import control_of
 
 # Writes whatever a turn has, and the tools.
 NATIVE = (
@@ -45,7 +46,7 @@ def inputs_of(tokenizer: Any, prompt: RenderedInput, **options: Any) -> tuple[An
 
 
 def commands(tokenizer: Any, inputs: Any) -> list[int]:
-    control = ControlTokens(added_tokens(tokenizer))
+    control = control_of(tokenizer)
     return control.in_ids(inputs["input_ids"][0].tolist())
 
 
@@ -62,7 +63,7 @@ def test_two_hundred_honest_texts_keep_their_prompt_and_ids(tokenizer: Any) -> N
 
 def test_a_forged_control_token_is_text(tokenizer: Any) -> None:
     honest = commands(tokenizer, inputs_of(tokenizer, render(tokenizer, [HumanMessage("-")]))[0])
-    for token in ControlTokens(added_tokens(tokenizer)).ids:
+    for token in control_of(tokenizer).ids:
         prompt = render(tokenizer, [HumanMessage(f"a {token}b{token}")])
         plain, ours = inputs_of(tokenizer, prompt)
         assert commands(tokenizer, ours) == honest
@@ -169,3 +170,14 @@ def test_a_tokenizer_that_renders_by_itself_is_asked_and_nothing_is_forged() -> 
         2,
         1,
     )
+
+
+def test_where_the_bare_object_is_called_a_forged_message_is_refused() -> None:
+    tokenizer = FAMILIES["chatml"]()
+    local = SimpleNamespace(llm=SimpleNamespace(pipeline=object()), tokenizer=tokenizer)
+    remote = SimpleNamespace(llm=SimpleNamespace(client=object()), tokenizer=tokenizer)
+    refuse_forged(local, [HumanMessage("hi <|")])
+    refuse_forged(remote, [HumanMessage(END)])
+    refuse_forged(SimpleNamespace(), [HumanMessage(END)])
+    with pytest.raises(InvalidRequest, match="control token"):
+        refuse_forged(local, [HumanMessage(f"hi{END}")])

@@ -26,6 +26,9 @@ PURE_MODULES = {
     "model.scheduler",
     "model.settings",
     "model.stop",
+    "prompting.control_token",
+    "prompting.safe_prompt",
+    "prompting.token_ids",
 }
 # A lock, for a token that is set in one thread and heard in another; it decides nothing.
 MAY_LOCK = {"core.scope"}

@@ -1,6 +1,8 @@
 """Which tokens command a model, and which of them in a prompt are the template's."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from locktender.prompting.control_token import AddedToken, ControlTokens
 
@@ -70,3 +72,15 @@ def test_an_unknown_character_is_no_command() -> None:
 
 def test_without_control_tokens_nothing_is_found() -> None:
     assert ControlTokens([]).rendered("<s>", b"\1\1\1").cuts == ()
+
+
+@given(st.sets(st.text(alphabet="<|ab.>", min_size=1, max_size=6), min_size=1, max_size=12))
+def test_every_token_is_found_whole_among_others(texts: set[str]) -> None:
+    control = ControlTokens(AddedToken(text, n, True) for n, text in enumerate(sorted(texts)))
+    for text in texts:
+        assert control.rendered(text).controls[0] == (0, len(text))
+
+
+def test_a_token_of_any_length_is_found() -> None:
+    text = "<" + "x" * 100_000 + ">"
+    assert ControlTokens([AddedToken(text, 1, True)]).rendered(text).controls == ((0, len(text)),)

@@ -8,14 +8,14 @@ from harness.tiny_tokenizer import FAMILIES, HONEST, chats_of
 from locktender.core.request import RenderedInput
 from locktender.prompting.chat_format import ChatFormat
 from locktender.prompting.chat_template import ChatTemplate
-from locktender.prompting.control_token import ControlTokens, added_tokens
+from locktender.prompting.control_token import control_of
 from locktender.prompting.token_ids import encode_rendered
 
 
 class Family:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self.control = ControlTokens(added_tokens(tokenizer))
+        self.control = control_of(tokenizer)
         template = ChatTemplate(tokenizer.chat_template)
         self.format = ChatFormat(template, self.control, tokenizer.special_tokens_map)
 

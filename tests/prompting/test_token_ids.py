@@ -8,7 +8,7 @@ import pytest
 from harness.tiny_tokenizer import byte_level
 from locktender.core.errors import InvalidRequest
 from locktender.core.request import RenderedInput
-from locktender.prompting.control_token import ControlTokens, added_tokens
+from locktender.prompting.control_token import control_of
 from locktender.prompting.token_ids import encode_rendered
 
 
@@ -21,7 +21,7 @@ class Encoding:
             made = getattr(import_module("tokenizers").normalizers, normalizer)()
             self.tokenizer.backend_tokenizer.normalizer = made
         self.tokenizer.add_tokens(list(more))
-        self.control = ControlTokens(added_tokens(self.tokenizer))
+        self.control = control_of(self.tokenizer)
         self.n_texts = 0
 
     def __call__(self, texts: list[str]) -> list[list[int]]:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from locktender.core.errors import InvalidRequest
 from locktender.core.request import RenderedInput
-from locktender.prompting.control_token import ControlTokens, added_tokens
+from locktender.prompting.control_token import control_of
 from locktender.prompting.token_ids import encode_rendered
 
 __all__ = ["put_chat_ids", "refuse_control_tokens"]
@@ -26,7 +26,7 @@ def put_chat_ids(tokenizer: Any, prompt: RenderedInput, inputs: MutableMapping[s
         return list(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
 
     (plain,) = encode([prompt.text])
-    ids = encode_rendered(prompt, encode, ControlTokens(added_tokens(tokenizer)))
+    ids = encode_rendered(prompt, encode, control_of(tokenizer))
     if ids == plain:
         return
     whole = inputs["input_ids"][0].tolist()

@@ -23,13 +23,14 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
+from locktender.adopt.chat_ids import refuse_control_tokens
 from locktender.core.errors import InvalidRequest
 from locktender.core.request import RenderedInput
-from locktender.prompting.control_token import ControlTokens, added_tokens
+from locktender.prompting.control_token import control_of
 from locktender.prompting.marked_text import joined, marked_json
 from locktender.prompting.safe_prompt import render_safely
 
-__all__ = ["call_start", "is_plain", "render"]
+__all__ = ["call_start", "is_plain", "refuse_forged", "render"]
 
 _Turn = dict[str, Any]
 _Tool = Mapping[str, Any]
@@ -101,7 +102,7 @@ def render(
         partial(write, partial(_applied, tokenizer)),
         partial(write, partial(_applied_to_marked, tokenizer)),
         values,
-        ControlTokens(added_tokens(tokenizer)),
+        control_of(tokenizer),
     )
 
 
@@ -115,6 +116,17 @@ def _with_tools(
         return apply(turns)
     before, after = _INSTRUCTIONS
     return _instructed(apply, turns, joined([before, _lines(map(_json, tools)), after]))
+
+
+def refuse_forged(chat: Any, messages: Sequence[BaseMessage]) -> None:
+    """Refuse what a bare `ChatHuggingFace` over a pipeline would obey, and not take as text.
+
+    For where the bare object itself is called.  Raises: InvalidRequest.
+    """
+    is_local = getattr(getattr(chat, "llm", None), "pipeline", None) is not None
+    tokenizer = getattr(chat, "tokenizer", None)
+    if is_local and hasattr(tokenizer, "apply_chat_template") and render(tokenizer, messages).cuts:
+        refuse_control_tokens()
 
 
 def is_plain(messages: Sequence[BaseMessage], tools: Sequence[_Tool] | None = None) -> bool:

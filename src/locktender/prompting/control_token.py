@@ -7,13 +7,15 @@ had a part in, is text, and the prompt is cut within it.  Pure.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import takewhile
 from typing import Any
 
 from locktender.core.request import RenderedInput
 
-__all__ = ["AddedToken", "ControlTokens", "added_tokens"]
+__all__ = ["AddedToken", "ControlTokens", "control_of"]
 
 # Elements of HTML that Gemma's vocabulary has as added tokens: words of its language, not marks.
 _HTML = frozenset(
@@ -34,18 +36,6 @@ class AddedToken:
     is_unknown: bool = False  # what stands for characters that the vocabulary has not
 
 
-def added_tokens(tokenizer: Any) -> list[AddedToken]:
-    """Return the added tokens of a tokenizer of transformers."""
-    vocabulary = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
-    # A vocabulary of all bytes knows every character: its unknown token is one in name only.
-    knows_all = getattr(vocabulary, "unk_token", "") is None
-    unknown = None if knows_all else tokenizer.unk_token_id
-    return [
-        AddedToken(token.content, number, is_special=token.special, is_unknown=number == unknown)
-        for number, token in tokenizer.added_tokens_decoder.items()
-    ]
-
-
 class ControlTokens:
     """The control tokens of one tokenizer."""
 
@@ -54,9 +44,7 @@ class ControlTokens:
         self.ids: Mapping[str, int] = {token.text: token.id for token in control}
         # An unknown character brings the unknown token by itself, and no harm.
         self._harmful = frozenset(token.id for token in control if not token.is_unknown)
-        # The longest first: of two that begin at one place tokenizers take that.
-        longest_first = sorted(self.ids, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self._pattern = re.compile(_any_of([*self.ids]) if self.ids else "(?!)")
 
     def in_ids(self, ids: Iterable[int]) -> list[int]:
         """Return those of `ids` that are control tokens."""
@@ -81,6 +69,43 @@ class ControlTokens:
                 at = start + 1
                 cuts.append(at)
         return RenderedInput(text, tuple(own), tuple(cuts))
+
+
+def control_of(tokenizer: Any) -> ControlTokens:
+    """Return the control tokens of a tokenizer of transformers, as it is now."""
+    vocabulary = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    # A vocabulary of all bytes knows every character: its unknown token is one in name only.
+    knows_all = getattr(vocabulary, "unk_token", "") is None
+    unknown = None if knows_all else tokenizer.unk_token_id
+    return _known(
+        tuple(
+            AddedToken(each.content, number, each.special, is_unknown=number == unknown)
+            for number, each in tokenizer.added_tokens_decoder.items()
+        )
+    )
+
+
+@lru_cache(maxsize=16)
+def _known(tokens: tuple[AddedToken, ...]) -> ControlTokens:
+    return ControlTokens(tokens)
+
+
+def _any_of(texts: Sequence[str]) -> str:
+    """Return a pattern that finds the longest of `texts` at a place.
+
+    What they begin with in common is tried once, or some thousands of them would take seconds.
+    """
+    first, last = min(texts), max(texts)
+    pairs = zip(first, last, strict=False)
+    n_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    behind: dict[str, list[str]] = {}
+    for text in texts:
+        behind.setdefault(text[n_shared : n_shared + 1], []).append(text[n_shared:])
+    shared, is_one = re.escape(first[:n_shared]), bool(behind.pop("", None))
+    if not behind:
+        return shared
+    ways = "|".join(map(_any_of, behind.values()))
+    return f"{shared}(?:{ways}){'?' if is_one else ''}"
 
 
 def _is_control(token: AddedToken) -> bool:

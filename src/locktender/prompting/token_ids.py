@@ -73,7 +73,9 @@ def _pieces(prompt: RenderedInput) -> Iterator[_Piece]:
             edges += [cut] if cut > at else []
             cut = next(cuts)
         for piece_start, piece_end in pairwise([*edges, start]):
-            yield _Piece(prompt.text[piece_start:piece_end], token if piece_start == at else None)
+            piece = _Piece(prompt.text[piece_start:piece_end], token if piece_start == at else None)
+            if piece.text or piece.token:
+                yield piece
         at, token = end, prompt.text[start:end]
 
 

@@ -41,7 +41,7 @@ from locktender.model.engines.token_batch import TokenBatch, TokenEvent
 from locktender.model.engines.token_choice import TokenOptions
 from locktender.model.prompt import answer_room, check_ids, not_rendered
 from locktender.model.stop import StopStrings
-from locktender.prompting.control_token import ControlTokens, added_tokens
+from locktender.prompting.control_token import control_of
 from locktender.prompting.token_ids import encode_rendered
 
 __all__ = ["TransformersStepper"]
@@ -57,7 +57,7 @@ class _Texts:
 
     def __init__(self, tokenizer: Any, n_vocabulary: int) -> None:
         self._tokenizer = copy.deepcopy(tokenizer)
-        self._control = ControlTokens(added_tokens(tokenizer))
+        self._control = control_of(tokenizer)
         self._n_vocabulary = min(n_vocabulary, len(tokenizer))
         # A token's name has at least as many bytes as its text.
         self._max_token_bytes = max(len(name.encode()) for name in tokenizer.get_vocab())
