@@ -136,6 +136,17 @@ def test_a_template_that_treats_marked_strings_otherwise_leaves_honest_chats_alo
     assert render_safely(write, write, {"x": "<|end|>"}, CONTROL).text == "<|user|>-"
 
 
+def test_an_honest_chat_is_not_refused_because_its_strings_were_marked() -> None:
+    def write(values: Any) -> str:
+        if type(values["x"]) is not str:
+            raise InvalidRequest("No.")
+        return f"<|user|>{values['x']}"
+
+    assert render_safely(write, write, {"x": "hi"}, CONTROL).text == "<|user|>hi"
+    with pytest.raises(InvalidRequest):
+        render_safely(write, write, {"x": "<|end|>"}, CONTROL)
+
+
 def test_a_chat_that_the_template_refuses_is_refused_with_its_reason() -> None:
     with pytest.raises(InvalidRequest, match=r"these messages: No <\|end\|>\.$") as refusal:
         render("{{ raise_exception('No ' + messages[0].content) }}", user("<|end|>"))

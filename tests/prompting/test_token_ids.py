@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from harness.tiny_tokenizer import byte_level
-from locktender.core.errors import InvalidRequest
+from locktender.core.errors import ContextTooLong, InvalidRequest
 from locktender.core.request import RenderedInput
 from locktender.prompting.control_token import control_of
 from locktender.prompting.token_ids import encode_rendered
@@ -92,8 +92,8 @@ def test_what_stands_before_a_cut_does_not_change_what_stands_behind() -> None:
 def test_of_a_prompt_that_is_too_long_not_all_is_encoded() -> None:
     encoding = Encoding()
     callers = "<|end|>" * 100_000
-    ids = encoding.ids(callers, callers, max_tokens=1000)
-    assert len(ids) > 1000
+    with pytest.raises(ContextTooLong, match=r"at least \d{4} tokens, .* may have 1000\."):
+        encoding.ids(callers, callers, max_tokens=1000)
     assert encoding.n_texts < 2000
 
 

@@ -26,7 +26,11 @@ def put_chat_ids(tokenizer: Any, prompt: RenderedInput, inputs: MutableMapping[s
         return list(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
 
     (plain,) = encode([prompt.text])
-    ids = encode_rendered(prompt, encode, control_of(tokenizer))
+    ids = encode_rendered(
+        prompt,
+        lambda texts: [plain] if texts == [prompt.text] else encode(texts),
+        control_of(tokenizer),
+    )
     if ids == plain:
         return
     whole = inputs["input_ids"][0].tolist()

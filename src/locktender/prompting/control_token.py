@@ -73,6 +73,10 @@ class ControlTokens:
 
 def control_of(tokenizer: Any) -> ControlTokens:
     """Return the control tokens of a tokenizer of transformers, as it is now."""
+    added = getattr(tokenizer, "added_tokens_decoder", None)
+    if added is None:  # one that is of another make has special tokens at least
+        special = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=False)
+        return _known(tuple(AddedToken(text, number, is_special=True) for text, number in special))
     vocabulary = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     # A vocabulary of all bytes knows every character: its unknown token is one in name only.
     knows_all = getattr(vocabulary, "unk_token", "") is None
@@ -80,7 +84,7 @@ def control_of(tokenizer: Any) -> ControlTokens:
     return _known(
         tuple(
             AddedToken(each.content, number, each.special, is_unknown=number == unknown)
-            for number, each in tokenizer.added_tokens_decoder.items()
+            for number, each in added.items()
         )
     )
 

@@ -11,6 +11,7 @@ result with `token_ids`.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+from locktender.core.errors import InvalidRequest
 from locktender.core.request import RenderedInput
 from locktender.prompting.control_token import ControlTokens
 from locktender.prompting.marked_text import Slips
@@ -26,16 +27,28 @@ def render_safely(
 ) -> RenderedInput:
     """Return the prompt that `write` makes of `values`, all of whose strings are callers'.
 
-    `write_marked` does the same to marked strings.
+    `write_marked` does the same to marked strings.  Raises: InvalidRequest, as these do.
     """
     plain = write(values)
-    slips = Slips()
-    text, marks = slips.restored(write_marked(slips.marked(values)))
-    prompt = control.rendered(text, marks)
-    if not prompt.cuts and text != plain and not any(map(control.are_in, _strings(values))):
-        # A template that does to marked strings what it does not do to others; they are harmless.
+    try:
+        prompt = control.rendered(*_marked(write_marked, values))
+    except InvalidRequest:
+        if _may_forge(values, control):
+            raise
         return control.rendered(plain)
-    return prompt
+    if prompt.text == plain or prompt.cuts or _may_forge(values, control):
+        return prompt
+    # The template does to marked strings what it does not do to others; these ones are harmless.
+    return control.rendered(plain)
+
+
+def _marked(write: Write, values: Any) -> tuple[str, bytes]:
+    slips = Slips()
+    return slips.restored(write(slips.marked(values)))
+
+
+def _may_forge(values: Any, control: ControlTokens) -> bool:
+    return any(map(control.are_in, _strings(values)))
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import islice, pairwise
 from typing import NamedTuple, TypeAlias
 
-from locktender.core.errors import InvalidRequest
+from locktender.core.errors import ContextTooLong, InvalidRequest
 from locktender.core.request import RenderedInput
 from locktender.prompting.control_token import ControlTokens
 
@@ -44,12 +44,12 @@ def encode_rendered(
 ) -> list[int]:
     """Return the token ids of `prompt`.
 
-    Of one that has more than `max_tokens` and was taken apart, not all are made.
-    Raises: InvalidRequest for a character that cannot but be a control token.
+    Raises: InvalidRequest for a character that cannot but be a control token, ContextTooLong as
+    soon as a prompt that is taken apart has more than `max_tokens`.
     """
     if not prompt.cuts:
         (ids,) = encode([prompt.text])
-        own = [control.ids[prompt.text[start:end]] for start, end in prompt.controls]
+        own = [control.ids.get(prompt.text[start:end]) for start, end in prompt.controls]
         if _are_among(control.in_ids(ids), own):
             return ids
     found: list[int] = []
@@ -59,7 +59,10 @@ def encode_rendered(
         for ids in encoder.encoded(batch):
             found += ids
         if max_tokens is not None and len(found) > max_tokens:
-            break
+            raise ContextTooLong(
+                f"The prompt has at least {len(found)} tokens, "
+                f"but prompt and answer together may have {max_tokens}."
+            )
     return found
 
 
@@ -95,7 +98,7 @@ class _Encoder:
         """Return the ids of `piece`, taken further apart while they hold what it may not."""
         if piece.token is None:
             ids = self._without_before(piece.text, ids)
-        own = [self._control.ids[piece.token]] if piece.token else []
+        own = [self._control.ids.get(piece.token)] if piece.token else []
         if _are_among(self._control.in_ids(ids), own):
             return ids
         half = len(piece.text) // 2
@@ -119,7 +122,7 @@ class _Encoder:
         return self._encode([_BEFORE])[0]
 
 
-def _are_among(found: Iterable[int], own: Iterable[int]) -> bool:
+def _are_among(found: Iterable[int], own: Iterable[int | None]) -> bool:
     """Return whether the ids `found` are some of the ids `own`, in their order."""
     left = iter(own)
     return all(each in left for each in found)
