@@ -2,16 +2,15 @@
 
 That is the business of the tokenizer's chat template, which is asked exactly as `ChatHuggingFace`
 asks it; but what looks like a control token in a message, or a tool, is marked as text, for
-`chat_ids`.  No text is tokenized here.  A template that knows tools is given them.  For one that
-does not, the tools are described in the system message, calls stand in ``<tool_call>`` and their
-results in ``<tool_response>``, in the form of the Hermes models, which others take up best.  What a
-model answers to this is read by `tool_call`; above both is `pipeline_chat`.
+`chat_ids`.  No text is tokenized here.  A template that knows tools is given them; for one that
+does not, `prompting.hermes` writes them.  What a model answers to this is read by `tool_call`;
+above both is `pipeline_chat`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 from langchain_core.messages import (
     AIMessage,
@@ -27,20 +26,11 @@ from locktender.adopt.chat_ids import refuse_control_tokens
 from locktender.core.errors import InvalidRequest
 from locktender.core.request import RenderedInput
 from locktender.prompting.control_token import control_of
-from locktender.prompting.marked_text import joined, marked_json
+from locktender.prompting.hermes import Apply, Tool, Turn, apply_hermes, hermes_json
+from locktender.prompting.marked_text import joined
 from locktender.prompting.safe_prompt import render_safely
 
 __all__ = ["call_start", "is_plain", "refuse_forged", "render"]
-
-_Turn = dict[str, Any]
-_Tool = Mapping[str, Any]
-
-
-class _Apply(Protocol):
-    """Writes turns, and tools if there are any, with the model's template."""
-
-    def __call__(self, turns: Sequence[_Turn], tools: Sequence[_Tool] | None = None, /) -> str: ...
-
 
 _PROBE = {
     "type": "function",
@@ -50,21 +40,6 @@ _PROBE = {
         "parameters": {"type": "object", "properties": {}},
     },
 }
-# Before and behind the signatures of the tools.
-_INSTRUCTIONS = (
-    """\
-You may call functions to answer the user. These are their signatures, one in a line:
-<tools>
-""",
-    """
-</tools>
-To call a function, answer with its name and its arguments as a JSON object, for each call between \
-<tool_call></tool_call> tags:
-<tool_call>
-{"name": "function_name", "arguments": {"argument_name": "value"}}
-</tool_call>
-The results then come between <tool_response></tool_response> tags.""",
-)
 # What an answer of another model may hold beside its text; none of it is part of a prompt.
 _NO_TEXT = {
     "invalid_tool_call",
@@ -79,7 +54,7 @@ _NO_TEXT = {
 def render(
     tokenizer: Any,
     messages: Sequence[BaseMessage],
-    tools: Sequence[_Tool] | None = None,
+    tools: Sequence[Tool] | None = None,
     *,
     starts_call: bool = False,
 ) -> RenderedInput:
@@ -91,11 +66,12 @@ def render(
     if not messages:
         raise InvalidRequest("A chat needs at least one message.", "messages")
     is_about_tools = bool(tools) or any(map(_is_about_tools, messages))
+    is_native = not is_about_tools or _takes_tools(tokenizer)
     values = {"turns": [_native_turn(each) for each in messages], "tools": [*(tools or ())]}
 
-    def write(apply: _Apply, values: Mapping[str, Any]) -> str:
+    def write(apply: Apply, values: Mapping[str, Any]) -> str:
         turns, tools = values["turns"], values["tools"]
-        prompt = _with_tools(tokenizer, apply, turns, tools) if is_about_tools else apply(turns)
+        prompt = apply(turns, tools) if is_native else apply_hermes(apply, turns, tools)
         return joined([prompt, call_start(tokenizer, tools)]) if starts_call else prompt
 
     return render_safely(
@@ -104,18 +80,6 @@ def render(
         values,
         control_of(tokenizer),
     )
-
-
-def _with_tools(
-    tokenizer: Any, apply: _Apply, turns: Sequence[_Turn], tools: Sequence[_Tool]
-) -> str:
-    if _takes_tools(tokenizer):
-        return apply(turns, tools)
-    turns = list(_hermes_turns(turns))
-    if not tools:
-        return apply(turns)
-    before, after = _INSTRUCTIONS
-    return _instructed(apply, turns, joined([before, _lines(map(_json, tools)), after]))
 
 
 def refuse_forged(chat: Any, messages: Sequence[BaseMessage]) -> None:
@@ -129,7 +93,7 @@ def refuse_forged(chat: Any, messages: Sequence[BaseMessage]) -> None:
         refuse_control_tokens()
 
 
-def is_plain(messages: Sequence[BaseMessage], tools: Sequence[_Tool] | None = None) -> bool:
+def is_plain(messages: Sequence[BaseMessage], tools: Sequence[Tool] | None = None) -> bool:
     """Whether `ChatHuggingFace` takes the conversation without us."""
     return (
         not tools
@@ -139,7 +103,7 @@ def is_plain(messages: Sequence[BaseMessage], tools: Sequence[_Tool] | None = No
     )
 
 
-def call_start(tokenizer: Any, tools: Sequence[_Tool]) -> str:
+def call_start(tokenizer: Any, tools: Sequence[Tool]) -> str:
     """Return how a call of one of `tools` begins, as far as it is certain.
 
     Of a single tool that is the call up to its first argument, so that a small model cannot but
@@ -155,7 +119,7 @@ def call_start(tokenizer: Any, tools: Sequence[_Tool]) -> str:
     if len(tools) > 1:
         return f'{before}"'
     function = tools[0]["function"]
-    named = [before, _json(function["name"]), f', "{arguments}": ']
+    named = [before, hermes_json(function["name"]), f', "{arguments}": ']
     return joined([*named, _first_argument(function)])
 
 
@@ -169,10 +133,10 @@ def _first_argument(function: Mapping[str, Any]) -> str:
     # A value's first character decides what the model writes; a space before a number would not
     # be one that its tokenizer knows.
     opening = {"string": ' "', "array": " [", "object": " {"}.get(properties[name].get("type"), "")
-    return joined(["{", _json(name), ":", opening])
+    return joined(["{", hermes_json(name), ":", opening])
 
 
-def _applied(tokenizer: Any, turns: Sequence[_Turn], tools: Sequence[_Tool] | None = None) -> str:
+def _applied(tokenizer: Any, turns: Sequence[Turn], tools: Sequence[Tool] | None = None) -> str:
     """Return what the tokenizer itself writes, as the bare object asks it to."""
     options: dict[str, Any] = {"tools": [*tools]} if tools else {}
     try:
@@ -189,7 +153,7 @@ def _applied(tokenizer: Any, turns: Sequence[_Turn], tools: Sequence[_Tool] | No
 
 
 def _applied_to_marked(
-    tokenizer: Any, turns: Sequence[_Turn], tools: Sequence[_Tool] | None = None
+    tokenizer: Any, turns: Sequence[Turn], tools: Sequence[Tool] | None = None
 ) -> str:
     """Return the same of strings that are marked."""
     method = getattr(type(tokenizer), "apply_chat_template", None)
@@ -224,18 +188,6 @@ def _takes_tools(tokenizer: Any) -> bool:
     return "locktender_probe" in written
 
 
-def _instructed(apply: _Apply, turns: Sequence[_Turn], instructions: str) -> str:
-    first, *others = turns
-    if first["role"] == "system":
-        told = {**first, "content": joined([first["content"], "\n\n", instructions])}
-        return apply([told, *others])
-    try:
-        return apply([{"role": "system", "content": instructions}, *turns])
-    except InvalidRequest:  # Some models have no system messages: their first turn says it all.
-        told = {**first, "content": joined([instructions, "\n\n", first["content"]])}
-        return apply([told, *others])
-
-
 def _is_about_tools(message: BaseMessage) -> bool:
     return isinstance(message, ToolMessage | FunctionMessage) or bool(_calls(message))
 
@@ -244,9 +196,9 @@ def _calls(message: BaseMessage) -> Sequence[Mapping[str, Any]]:
     return message.tool_calls if isinstance(message, AIMessage) else ()
 
 
-def _native_turn(message: BaseMessage) -> _Turn:
+def _native_turn(message: BaseMessage) -> Turn:
     """Return the turn as templates that know tools expect it."""
-    turn: _Turn = {"role": _role(message), "content": _text(message)}
+    turn: Turn = {"role": _role(message), "content": _text(message)}
     if isinstance(message, ToolMessage | FunctionMessage):
         turn["name"] = message.name
     if isinstance(message, ToolMessage):
@@ -261,33 +213,6 @@ def _native_turn(message: BaseMessage) -> _Turn:
             for call in calls
         ]
     return turn
-
-
-def _hermes_turns(turns: Sequence[_Turn]) -> Iterator[_Turn]:
-    """Yield turns in which calls and their results are text; results in a row are one turn."""
-    responses: list[str] = []
-    for turn in turns:
-        if turn["role"] == "tool":
-            responses.append(joined(["<tool_response>\n", turn["content"], "\n</tool_response>"]))
-            continue
-        if responses:
-            yield {"role": "user", "content": _lines(responses)}
-            responses = []
-        written = [_written(call["function"]) for call in turn.get("tool_calls", ())]
-        yield {"role": turn["role"], "content": _lines([turn["content"], *written])}
-    if responses:
-        yield {"role": "user", "content": _lines(responses)}
-
-
-def _written(function: Mapping[str, Any]) -> str:
-    body = _json({"name": function["name"], "arguments": function["arguments"]})
-    return joined(["<tool_call>\n", body, "\n</tool_call>"])
-
-
-def _lines(texts: Iterable[str]) -> str:
-    """Join those that are not empty, one in a line."""
-    lines = [part for text in texts if text for part in ("\n", text)]
-    return joined(lines[1:])
 
 
 def _role(message: BaseMessage) -> str:
@@ -321,7 +246,3 @@ def _texts(message: BaseMessage, blocks: Sequence[str | dict[Any, Any]]) -> Iter
         elif not (isinstance(message, AIMessage) and block.get("type") in _NO_TEXT):
             sentence = f"The model takes text only, and no content of type {block.get('type')!r}."
             raise InvalidRequest(sentence, "messages")
-
-
-def _json(value: Any) -> str:
-    return marked_json(value, ensure_ascii=False, default=str)
