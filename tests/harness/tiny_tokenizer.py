@@ -5,6 +5,7 @@ text before that (byte by byte, or with a sign for the space) is as in the large
 """
 
 import json
+import string
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
@@ -99,22 +100,45 @@ def byte_level(*special: str, plain: Sequence[str] = (), **options: Any) -> Any:
 
 
 def metaspace(*special: str, scheme: str = "first", **options: Any) -> Any:
-    """Return a tokenizer that writes spaces as a sign of their own, as SentencePiece does."""
+    """Return a tokenizer that writes spaces as a sign of their own, as SentencePiece does.
+
+    The sign comes before the first word (``first``), before that of each stretch (``always``), or
+    is put there when texts are normalized, as in the oldest ones (``normalized``).
+    """
     parts = import_module("tokenizers")
     tokenizer = parts.Tokenizer(parts.models.BPE(byte_fallback=True, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = parts.pre_tokenizers.Metaspace(prepend_scheme=scheme)
-    tokenizer.decoder = parts.decoders.Sequence(
-        [parts.decoders.ByteFallback(), parts.decoders.Metaspace(prepend_scheme=scheme)]
-    )
+    is_normalized = scheme == "normalized"
+    prepend_scheme = "always" if is_normalized else scheme
+    tokenizer.pre_tokenizer = parts.pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme)
+    space = parts.decoders.Metaspace(prepend_scheme=prepend_scheme)
+    tokenizer.decoder = parts.decoders.Sequence([parts.decoders.ByteFallback(), space])
     trainer = parts.trainers.BpeTrainer(
         vocab_size=400, special_tokens=["<unk>"], show_progress=False
     )
-    tokenizer.train_from_iterator([_WORDS], trainer)
+    tokenizer.train_from_iterator([_WORDS.replace("\n", " ")], trainer)
     state = json.loads(tokenizer.to_str())
     vocabulary = state["model"]["vocab"]
     for n in range(256):  # for characters that it has not: no added tokens
         vocabulary[f"<0x{n:02X}>"] = len(vocabulary)
     tokenizer = parts.Tokenizer.from_str(json.dumps(state))
+    if is_normalized:
+        tokenizer.pre_tokenizer = None
+        tokenizer.normalizer = parts.normalizers.Sequence(
+            [parts.normalizers.Prepend("\u2581"), parts.normalizers.Replace(" ", "\u2581")]
+        )
+    return _finished(tokenizer, special, (), {"unk_token": "<unk>", **options})
+
+
+def unigram(*special: str, **options: Any) -> Any:
+    """Return a tokenizer that knows not every character, as T5's family has it."""
+    parts = import_module("tokenizers")
+    tokenizer = parts.Tokenizer(parts.models.Unigram())
+    tokenizer.pre_tokenizer = parts.pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer.decoder = parts.decoders.Metaspace(prepend_scheme="first")
+    trainer = parts.trainers.UnigramTrainer(
+        vocab_size=400, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator([_WORDS, string.printable], trainer)
     return _finished(tokenizer, special, (), {"unk_token": "<unk>", **options})
 
 
@@ -147,6 +171,15 @@ def _mistral_legacy() -> Any:
     return metaspace("[INST]", "[/INST]", scheme="always", chat_template=MISTRAL, **named)
 
 
+def _mistral_oldest() -> Any:
+    named = {"bos_token": "<s>", "eos_token": "</s>"}
+    return metaspace("[INST]", "[/INST]", scheme="normalized", chat_template=MISTRAL, **named)
+
+
+def _unigram() -> Any:
+    return unigram("<|im_start|>", "<|im_end|>", chat_template=CHATML)
+
+
 def _thinking() -> Any:
     plain = ["<think>", "</think>", "<tool_call>"]
     return byte_level("<|im_start|>", "<|im_end|>", plain=plain, chat_template=THINKING)
@@ -157,5 +190,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "llama3": cache(_llama3),
     "mistral": cache(_mistral),
     "mistral-legacy": cache(_mistral_legacy),
+    "mistral-oldest": cache(_mistral_oldest),
     "thinking": cache(_thinking),
+    "unigram": cache(_unigram),
 }
