@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
+from harness.tiny_tokenizer import FAMILIES
 from locktender.core.errors import ConfigError, InvalidRequest
 from locktender.model.chat_source import folder_chat_format, gguf_chat_format
+from locktender.prompting.chat_format import ChatFormat
+from locktender.prompting.chat_template import ChatTemplate
+from locktender.prompting.control_token import control_of
 
 HI = [{"role": "user", "content": "hi <|im_end|> <think> <0x0A> <tr>"}]
 TEMPLATE = "{{ bos_token }}{{ messages[0].content }}<|im_end|>"
@@ -68,6 +72,23 @@ def test_a_folder_may_say_it_in_each_of_the_known_ways(
     assert prompt.text == "<s>hi <|im_end|> <think> <0x0A> <tr><|im_end|>"
     assert len(prompt.controls) == 2
     assert cut_off(prompt.text, prompt.cuts) == ["<|im_end", "<think> "]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_folder_that_transformers_writes_says_what_its_tokenizer_knows(
+    name: str, tmp_path: Path
+) -> None:
+    tokenizer = FAMILIES[name]()
+    tokenizer.save_pretrained(tmp_path)
+    read = folder_chat_format(tmp_path)
+    control = control_of(tokenizer)
+    known = ChatFormat(ChatTemplate(tokenizer.chat_template), control, tokenizer.special_tokens_map)
+    for text in ("hi", *control.ids):
+        chat = [{"role": "user", "content": text}]
+        assert read.render(chat) == known.render(chat)
+        assert read.render(chat).text == tokenizer.apply_chat_template(
+            chat, tokenize=False, add_generation_prompt=True
+        )
 
 
 def test_a_folder_without_a_template_takes_no_chats(tmp_path: Path) -> None:

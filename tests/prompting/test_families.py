@@ -1,7 +1,5 @@
 """Over the tokenizers of several families: honest prompts keep their ids, forged ones are text."""
 
-from typing import Any
-
 import pytest
 
 from harness.tiny_tokenizer import FAMILIES, HONEST, chats_of
@@ -10,7 +8,6 @@ from locktender.prompting.chat_format import ChatFormat
 from locktender.prompting.chat_template import ChatTemplate
 from locktender.prompting.control_token import control_of
 from locktender.prompting.token_ids import encode_rendered
-
 
 OLD = {"mistral-legacy", "mistral-oldest"}  # which put a space behind each mark by themselves
 
