@@ -54,6 +54,7 @@ HEAVY_PACKAGES = {
     "asyncio",
     "fastapi",
     "httpx",
+    "jinja2",
     "langchain_core",
     "msgspec",
     "openvino_genai",

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from locktender.core.errors import InvalidRequest
-from locktender.prompting.marked_text import MarkedText, Slips, joined, marked_json
+from locktender.prompting.marked_json import marked_json
+from locktender.prompting.marked_text import MarkedText, Slips, joined
 
 texts = st.text(alphabet="ab <|>\n\tÄß", max_size=12)
 WAYS: dict[str, Callable[[Any, Any], Any]] = {
@@ -50,6 +51,7 @@ WAYS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
+@settings(max_examples=25)
 @given(text=texts, other=texts)
 def test_it_does_what_the_text_does(way: str, text: str, other: str) -> None:
     slips = Slips()

@@ -25,7 +25,8 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 
 from locktender.core.errors import InvalidRequest, LocktenderError
-from locktender.prompting.marked_text import MAX_CHARACTERS, MarkedText, joined, marked_json
+from locktender.prompting.marked_json import marked_json
+from locktender.prompting.marked_text import MAX_CHARACTERS, MarkedText, joined
 
 __all__ = ["ChatTemplate", "compile_template"]
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from locktender.core.errors import InvalidRequest
-from locktender.prompting.marked_text import joined, marked_json
+from locktender.prompting.marked_json import marked_json
+from locktender.prompting.marked_text import joined
 
 __all__ = ["Apply", "Tool", "Turn", "apply_hermes", "hermes_json"]
 

@@ -9,7 +9,6 @@ template's own.
 Nothing of templates is known here: above it, `chat_template` renders and `control_token` judges.
 """
 
-import json
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ from typing import Any, Self
 
 from locktender.core.errors import InvalidRequest
 
-__all__ = ["MAX_CHARACTERS", "MarkedText", "Slips", "joined", "marked_json"]
+__all__ = ["MAX_CHARACTERS", "MarkedText", "Slips", "joined", "slips_of", "true_text"]
 
 # Of a prompt, and of all that a template makes on the way to it; the longest contexts have some
 # millions of tokens.
@@ -196,20 +195,25 @@ class Slips:
 
     def restored(self, text: str) -> tuple[str, bytes]:
         """Return the true text of what a template wrote, and its marks."""
-        true, marks = _text_of(text), _marks_of(text)
-        while found := list(self._stand_in.finditer(true)):
+        true, marks = true_text(text), _marks_of(text)
+        while self._stand_in.search(true):
             parts: list[str] = []
-            known: list[bytes] = []
-            at = 0
-            for each in found:
-                meant = self._meant(int(each[1]))
-                parts += [true[at : each.start()], _text_of(meant)]
-                known += [marks[at : each.start()], _marks_of(meant)]
-                at = each.end()
-            true, marks = "".join([*parts, true[at:]]), b"".join([*known, marks[at:]])
-            if len(true) > MAX_CHARACTERS:
-                raise _too_long()
+            marked: list[bytes] = []
+            at = n_characters = 0
+            for found in self._stand_in.finditer(true):
+                meant = self._meant(int(found[1]))
+                parts += [true[at : found.start()], true_text(meant)]
+                marked += [marks[at : found.start()], _marks_of(meant)]
+                at = found.end()
+                n_characters += len(meant)
+                if n_characters > MAX_CHARACTERS:
+                    raise _too_long()
+            true, marks = "".join([*parts, true[at:]]), b"".join([*marked, marks[at:]])
         return true, marks
+
+    def forget(self) -> None:
+        """Let go of the texts, which know these slips as these know them."""
+        self._texts.clear()
 
     def _meant(self, index: int) -> str:
         return self._texts[index] if index < len(self._texts) else ""
@@ -225,58 +229,10 @@ def joined(parts: Iterable[str]) -> str:
         return "".join(listed)
     return MarkedText(
         "".join(listed),
-        "".join(map(_text_of, listed)),
+        "".join(map(true_text, listed)),
         b"".join(map(_marks_of, listed)),
-        marked._slips,  # noqa: SLF001 - its own
+        slips_of(marked),
     )
-
-
-def marked_json(value: Any, slips: Slips | None = None, **options: Any) -> str:
-    """Write JSON as `json.dumps` does with these options, keeping the marks."""
-    slips = slips or _slips_of(value)
-    if slips is None:
-        return json.dumps(value, **options)
-    if options.pop("sort_keys", False):
-        value = _sorted(value)
-    is_ascii = options.get("ensure_ascii", True)
-
-    def escaped(text: MarkedText) -> str:
-        inner = json.dumps(_text_of(text), ensure_ascii=is_ascii)[1:-1]
-        return str.__str__(slips.mark(inner, b"\1" * len(inner)))
-
-    return _rejoined(slips, json.dumps(_each_text(value, escaped), **options))
-
-
-def _rejoined(slips: Slips, text: str) -> str:
-    return slips.mark(*slips.restored(text))
-
-
-def _each_text(value: Any, change: Callable[[MarkedText], str]) -> Any:
-    if isinstance(value, MarkedText):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {_each_text(key, change): _each_text(each, change) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_each_text(each, change) for each in value]
-    return value
-
-
-def _sorted(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    return [_sorted(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-def _slips_of(value: Any) -> Slips | None:
-    """Return the slips of a marked text in `value`, if there is one."""
-    if isinstance(value, MarkedText):
-        return value._slips  # noqa: SLF001 - its own
-    inner: Iterable[Any] = ()
-    if isinstance(value, Mapping):
-        inner = (*value.keys(), *value.values())
-    elif isinstance(value, list | tuple):
-        inner = value
-    return next(filter(None, map(_slips_of, inner)), None)
 
 
 def _between(separator: str, parts: Iterable[str]) -> Iterator[str]:
@@ -289,10 +245,16 @@ def _between(separator: str, parts: Iterable[str]) -> Iterator[str]:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
-    return _text_of(value) if isinstance(value, MarkedText) else value
+    return true_text(value) if isinstance(value, MarkedText) else value
 
 
-def _text_of(text: str) -> str:
+def slips_of(text: MarkedText) -> Slips:
+    """Return the slips that know the stand-in of `text`."""
+    return text._slips  # noqa: SLF001 - its own
+
+
+def true_text(text: str) -> str:
+    """Return the text that is meant, marked or not."""
     return text._text if isinstance(text, MarkedText) else text  # noqa: SLF001 - its own
 
 

@@ -44,7 +44,10 @@ def render_safely(
 
 def _marked(write: Write, values: Any) -> tuple[str, bytes]:
     slips = Slips()
-    return slips.restored(write(slips.marked(values)))
+    try:
+        return slips.restored(write(slips.marked(values)))
+    finally:
+        slips.forget()
 
 
 def _may_forge(values: Any, control: ControlTokens) -> bool:
