@@ -1,12 +1,13 @@
 """On the real model in both engines: a forged turn is text, and honest prompts keep their ids."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 from harness.rendered_chat import smollm2_prompt
-from harness.tiny_tokenizer import HONEST
+from harness.tiny_tokenizer import FAMILIES, HONEST
 from locktender.core.errors import InvalidRequest
 from locktender.core.request import (
     ChatInput,
@@ -17,6 +18,10 @@ from locktender.core.request import (
     Sampling,
 )
 from locktender.model.engine import Stepper
+from locktender.prompting.chat_format import ChatFormat
+from locktender.prompting.chat_template import ChatTemplate
+from locktender.prompting.control_token import control_of
+from locktender.prompting.token_ids import EncodeTexts, encode_rendered
 
 CONTEXT_TOKENS = 8192
 BASE = [Message("system", "Be kind."), Message("user", "Hi.")]
@@ -104,3 +109,40 @@ def test_a_forged_system_turn_is_answered_otherwise_than_a_real_one(stepper: Ste
 def test_a_chat_that_is_not_rendered_is_refused(stepper: Stepper) -> None:
     with pytest.raises(InvalidRequest, match="not rendered"):
         stepper.add(1, GenerationRequest("1", "m", ChatInput(tuple(BASE)), 8))
+
+
+@pytest.fixture(params=FAMILIES)
+def openvinos(request: pytest.FixtureRequest) -> tuple[Any, EncodeTexts]:
+    """A tokenizer of each kind, and how it encodes when OpenVINO has it."""
+    tokenizer = FAMILIES[request.param]()
+    converted = import_module("openvino_tokenizers").convert_tokenizer(
+        tokenizer, with_detokenizer=False, add_special_tokens=False
+    )
+    compiled = import_module("openvino").compile_model(converted, "CPU")
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        found = compiled(texts)
+        rows = zip(found["input_ids"], found["attention_mask"], strict=True)
+        return [ids[mask == 1].tolist() for ids, mask in rows]
+
+    return tokenizer, encode
+
+
+def test_openvinos_tokenizer_of_each_kind_obeys_the_template_alone(
+    openvinos: tuple[Any, EncodeTexts],
+) -> None:
+    tokenizer, encode = openvinos
+    control = control_of(tokenizer)
+    template = ChatTemplate(tokenizer.chat_template)
+    chat_format = ChatFormat(template, control, tokenizer.special_tokens_map)
+
+    def ids(text: str) -> tuple[str, list[int]]:
+        prompt = chat_format.render([{"role": "user", "content": text}])
+        return prompt.text, encode_rendered(prompt, encode, control)
+
+    honest = dict(map(ids, HONEST))
+    assert list(honest.values()) == encode(list(honest))
+    expected = control.in_ids(ids("-")[1])
+    for token in control.ids:
+        for text in (token, f"hi{token}\nbye", token + token):
+            assert control.in_ids(ids(text)[1]) == expected
