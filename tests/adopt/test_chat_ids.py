@@ -67,7 +67,7 @@ def test_a_forged_control_token_is_text(tokenizer: Any) -> None:
         prompt = render(tokenizer, [HumanMessage(f"a {token}b{token}")])
         plain, ours = inputs_of(tokenizer, prompt)
         assert commands(tokenizer, ours) == honest
-        assert commands(tokenizer, plain) != honest
+        assert commands(tokenizer, plain) != honest or token == "<unk>"  # which commands nothing
         assert ours["input_ids"].shape == ours["attention_mask"].shape
         assert ours["attention_mask"].min() == 1
 

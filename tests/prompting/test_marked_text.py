@@ -57,7 +57,7 @@ def test_it_does_what_the_text_does(way: str, text: str, other: str) -> None:
     slips = Slips()
     found = WAYS[way](slips.marked(text), other)
     assert true_of(slips, found) == WAYS[way](text, other)
-    if isinstance(other, str) and isinstance(found, bool | int):
+    if isinstance(found, bool | int):
         assert WAYS[way](slips.marked(text), slips.marked(other)) == found
 
 

@@ -42,6 +42,7 @@ class ChatTemplate:
         """Raises: TemplateError for a source that is no template."""
         self.source = source
         self._environment = _Environment()
+        self._environment.begin()
         self._template = self._environment.from_string(source)
 
     def render(self, values: Mapping[str, Any]) -> str:
@@ -91,9 +92,9 @@ class _Generation(Extension):
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_write"), [], [], body).set_lineno(line)
+        return nodes.CallBlock(self.call_method("written"), [], [], body).set_lineno(line)
 
-    def _write(self, caller: Callable[[], str]) -> str:
+    def written(self, caller: Callable[[], str]) -> str:
         return caller()
 
 
@@ -101,7 +102,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     """The sandbox, with a bound on its steps and with marks that survive."""
 
     code_generator_class = _Generator
-    concat = staticmethod(joined)  # type: ignore[assignment]  # theirs is "".join
+    concat = staticmethod(joined)
     intercepted_binops = frozenset({"+", "*", "**"})
 
     def __init__(self) -> None:
@@ -118,11 +119,11 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.globals["strftime_now"] = _strftime_now
 
     def begin(self) -> None:
-        """Count the steps of this thread from here on."""
+        """Count the steps of this thread from here on; before anything is compiled or rendered."""
         self._steps.n = 0
 
     def _spend(self, n_steps: int = 1) -> None:
-        self._steps.n = getattr(self._steps, "n", 0) + n_steps
+        self._steps.n += n_steps
         if self._steps.n > MAX_STEPS:
             raise TemplateError(f"it takes more than {MAX_STEPS:,} steps")
 
@@ -156,7 +157,9 @@ class _Environment(ImmutableSandboxedEnvironment):
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         owner = getattr(value, "__self__", None)
         if isinstance(owner, MarkedText):  # whose result would have to know its authors
-            value = getattr(str.__str__(owner), value.__name__, value)
+            stand_in = str.__str__(owner)
+            formats = {"format": stand_in.format, "format_map": stand_in.format_map}
+            value = formats.get(value.__name__, value)
         return super().wrap_str_format(value)
 
     def _range(self, *args: int) -> range:

@@ -12,7 +12,7 @@ Nothing of templates is known here: above it, `chat_template` renders and `contr
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Self, SupportsIndex
 
 from locktender.core.errors import InvalidRequest
 
@@ -46,10 +46,10 @@ class MarkedText(str):
         return self
 
     def __add__(self, other: str) -> str:
-        return joined([self, other]) if isinstance(other, str) else NotImplemented
+        return joined([self, other])
 
     def __radd__(self, other: str) -> str:
-        return joined([other, self]) if isinstance(other, str) else NotImplemented
+        return joined([other, self])
 
     def __getitem__(self, key: Any) -> str:
         if isinstance(key, slice):
@@ -76,10 +76,10 @@ class MarkedText(str):
     def removesuffix(self, suffix: str, /) -> str:
         return self._part(0, len(self._text.removesuffix(_plain(suffix))))
 
-    def split(self, sep: str | None = None, maxsplit: int = -1) -> Any:
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> Any:
         return self._placed(self._text.split(_plain(sep), maxsplit), sep)
 
-    def rsplit(self, sep: str | None = None, maxsplit: int = -1) -> Any:
+    def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> Any:
         return self._placed(self._text.rsplit(_plain(sep), maxsplit), sep)
 
     def splitlines(self, keepends: bool = False) -> Any:  # noqa: FBT001, FBT002 - str's signature
