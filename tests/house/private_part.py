@@ -382,7 +382,7 @@ PARTS: tuple[Part, ...] = (
     Part(
         "transformers.TokenizersBackend.backend_tokenizer",
         "adopt.own_copy prompting.control_token",
-        "A change of a tokenizer's Rust parts is not noticed; the unknown token is taken to be one.",
+        "A change of a tokenizer's Rust parts is not noticed; no unknown token is a command.",
     ),
     Part(
         "transformers.models.auto.auto_factory._BaseAutoModelClass",
