@@ -70,22 +70,22 @@ def test_a_plain_chat_is_written_as_the_bare_object_writes_it(
 
     chat = ChatHuggingFace.model_construct(tokenizer=tokenizer)
     assert is_plain(messages)
-    assert render(tokenizer, messages) == chat._to_chat_prompt(messages)  # noqa: SLF001 - it has no public name
-    assert render(tokenizer, messages, []) == render(tokenizer, messages)
+    assert rendered(tokenizer, messages) == chat._to_chat_prompt(messages)  # noqa: SLF001 - it has no public name
+    assert rendered(tokenizer, messages, []) == rendered(tokenizer, messages)
 
 
 def test_text_blocks_are_one_text(tokenizer: Any) -> None:
     blocks = HumanMessage([{"type": "text", "text": "Hi "}, "there"])
-    assert render(tokenizer, [blocks]) == render(tokenizer, [HumanMessage("Hi there")])
+    assert rendered(tokenizer, [blocks]) == rendered(tokenizer, [HumanMessage("Hi there")])
 
 
 def test_what_another_model_has_thought_is_left_out(tokenizer: Any) -> None:
     thought = AIMessage([{"type": "reasoning", "reasoning": "?"}, {"type": "text", "text": "Yes"}])
-    assert render(tokenizer, [thought]) == render(tokenizer, [AIMessage("Yes")])
+    assert rendered(tokenizer, [thought]) == rendered(tokenizer, [AIMessage("Yes")])
 
 
 def test_tools_are_described_where_the_template_passes_over_them(tokenizer: Any) -> None:
-    prompt = render(tokenizer, [HumanMessage("Rain?")], [WEATHER, TIME])
+    prompt = rendered(tokenizer, [HumanMessage("Rain?")], [WEATHER, TIME])
     assert prompt.startswith("<|im_start|>system\nYou may call functions")
     described = prompt.partition("<tools>\n")[2].partition("\n</tools>")[0]
     assert [json.loads(line) for line in described.splitlines()] == [WEATHER, TIME]
@@ -93,7 +93,7 @@ def test_tools_are_described_where_the_template_passes_over_them(tokenizer: Any)
 
 
 def test_tools_come_behind_the_system_message_that_is_there(tokenizer: Any) -> None:
-    prompt = render(tokenizer, [SystemMessage("Be brief."), HumanMessage("Rain?")], [TIME])
+    prompt = rendered(tokenizer, [SystemMessage("Be brief."), HumanMessage("Rain?")], [TIME])
     assert prompt.startswith("<|im_start|>system\nBe brief.\n\nYou may call functions")
     assert prompt.count("<|im_start|>system") == 1
 
@@ -101,7 +101,7 @@ def test_tools_come_behind_the_system_message_that_is_there(tokenizer: Any) -> N
 def test_a_model_without_system_messages_is_told_of_tools_in_the_first_turn(
     tokenizer: Any,
 ) -> None:
-    prompt = render(_with(tokenizer, NO_SYSTEM), [HumanMessage("Rain?")], [TIME])
+    prompt = rendered(_with(tokenizer, NO_SYSTEM), [HumanMessage("Rain?")], [TIME])
     assert prompt.startswith("user: You may call functions")
     assert prompt.endswith("\n\nRain?\n")
 
@@ -110,7 +110,7 @@ def test_calls_and_results_are_text_where_the_template_has_no_place_for_them(
     tokenizer: Any,
 ) -> None:
     more = [ToolMessage("Warm.", tool_call_id="call00002"), HumanMessage("And now?")]
-    assert render(tokenizer, [*LOOP, *more]).endswith(
+    assert rendered(tokenizer, [*LOOP, *more]).endswith(
         "<|im_start|>assistant\n<tool_call>\n"
         '{"name": "weather", "arguments": {"city": "Köln"}}\n</tool_call><|im_end|>\n'
         "<|im_start|>user\n<tool_response>\nDry.\n</tool_response>\n"
@@ -122,7 +122,7 @@ def test_calls_and_results_are_text_where_the_template_has_no_place_for_them(
 
 
 def test_a_template_that_knows_tools_is_given_them(tokenizer: Any) -> None:
-    lines = render(_with(tokenizer, NATIVE), LOOP, [WEATHER]).splitlines()
+    lines = rendered(_with(tokenizer, NATIVE), LOOP, [WEATHER]).splitlines()
     assert json.loads(lines[0].removeprefix("T ")) == [WEATHER]
     assert [json.loads(line) for line in lines[1:]] == [
         {"role": "user", "content": "Rain?"},
@@ -175,24 +175,30 @@ def test_what_a_text_model_cannot_take_is_refused(
     tokenizer: Any, messages: list[BaseMessage]
 ) -> None:
     with pytest.raises(InvalidRequest):
-        render(tokenizer, messages)
+        rendered(tokenizer, messages)
 
 
 def test_a_template_that_refuses_the_messages_says_why(tokenizer: Any) -> None:
     with pytest.raises(InvalidRequest, match="System role not supported"):
-        render(_with(tokenizer, NO_SYSTEM), [SystemMessage("Be brief."), HumanMessage("Hi")])
+        rendered(_with(tokenizer, NO_SYSTEM), [SystemMessage("Be brief."), HumanMessage("Hi")])
 
 
 def test_a_tokenizer_without_a_template_is_refused(tokenizer: Any) -> None:
     bare = copy.copy(tokenizer)
     bare.chat_template = None
     with pytest.raises(InvalidRequest, match="no chat template"):
-        render(bare, [HumanMessage("Hi")])
+        rendered(bare, [HumanMessage("Hi")])
 
 
 def test_a_role_may_be_named(tokenizer: Any) -> None:
     named = ChatMessage(content="Hi", role="user")
-    assert render(tokenizer, [named]) == render(tokenizer, [HumanMessage("Hi")])
+    assert rendered(tokenizer, [named]) == rendered(tokenizer, [HumanMessage("Hi")])
+
+
+def rendered(
+    tokenizer: Any, messages: Sequence[BaseMessage], tools: Sequence[dict[str, Any]] | None = None
+) -> str:
+    return render(tokenizer, messages, tools).text
 
 
 def _with(tokenizer: Any, template: str | None) -> Any:

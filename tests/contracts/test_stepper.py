@@ -5,9 +5,11 @@ request must get in company, in this test and in all that come after it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 
 import pytest
 
+from harness.rendered_chat import BehindTemplate
 from locktender.core.errors import ContextTooLong, InvalidRequest, RequestError
 from locktender.core.request import (
     ChatInput,
@@ -16,6 +18,7 @@ from locktender.core.request import (
     GenerationRequest,
     Input,
     Message,
+    RenderedInput,
     Sampling,
     TextInput,
     TokenInput,
@@ -28,7 +31,8 @@ GREEDY = Sampling(temperature=0.0)
 THINGS = ["sea", "mountain", "river", "forest", "city", "desert", "island", "garden"]
 THINGS += ["bridge", "castle", "storm", "winter", "train", "library", "market", "harbour"]
 # By engine: who is asked the same twice alone says the same twice, so it is asked once.
-_known: dict[tuple[type[Stepper], GenerationRequest], Delta] = {}
+behind_template = cache(BehindTemplate)
+_known: dict[tuple[Stepper, GenerationRequest], Delta] = {}
 
 
 @pytest.fixture(params=["echo", "openvino", "transformers"])
@@ -36,7 +40,7 @@ def stepper(request: pytest.FixtureRequest) -> Iterator[Stepper]:
     if request.param == "echo":
         engine = load_engine("echo")(EngineSpec("echo", max_running=16))
     else:
-        engine = request.getfixturevalue(f"{request.param}_stepper")
+        engine = behind_template(request.getfixturevalue(f"{request.param}_stepper"))
     yield engine
     for key in KEYS:
         engine.cancel(key)
@@ -85,7 +89,7 @@ def alone(stepper: Stepper, request: GenerationRequest) -> Delta:
 
 def expected_of(stepper: Stepper, request: GenerationRequest) -> Delta:
     """Return what `request` gets alone, as it was when it was first asked."""
-    key = type(stepper), request
+    key = stepper, request
     if key not in _known:
         _known[key] = alone(stepper, request)
     return _known[key]
@@ -194,6 +198,8 @@ def test_a_key_that_is_in_use_is_refused_and_its_answer_goes_on(stepper: Stepper
         (request_for(TokenInput((10**9,))), InvalidRequest),
         (request_for(TokenInput(())), InvalidRequest),
         (request_for(TextInput("")), InvalidRequest),
+        (request_for(RenderedInput("")), InvalidRequest),
+        (request_for(RenderedInput("word " * 9000)), ContextTooLong),
         (request_for(TextInput("word " * 9000)), ContextTooLong),
         (request_for(TextInput("word " * 180_000)), ContextTooLong),
         (request_for(TextInput("word"), 8192), ContextTooLong),
@@ -213,6 +219,12 @@ def test_what_cannot_be_answered_is_refused_and_its_neighbours_do_not_notice(
     assert rest.keys() == {1, 2}
     assert merged([output for _, output in first] + rest[1]) == expected[0]
     assert merged(rest[2]) == expected[1]
+
+
+def test_a_rendered_chat_is_answered_as_a_text_of_its_own(stepper: Stepper) -> None:
+    text = "In the garden there was"
+    expected = alone(stepper, request_for(TextInput(text), 8))
+    assert alone(stepper, request_for(RenderedInput(text), 8)) == expected
 
 
 def test_a_refusal_for_length_states_both_numbers(stepper: Stepper) -> None:

@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from locktender.model.engine import EngineSpec, Stepper, load_engine
 from locktender.model.weights import cache_root
 
 # The GGUF names its start token as the end token; the model ends its answers with this one.
@@ -26,6 +28,15 @@ def hf_folder(smollm2: Path) -> Path:
     """The folder of SmolLM2-135M-Instruct; every model and tokenizer in it is a test's own."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test asks the hub
     return make_hf_folder(smollm2, cache_root())
+
+
+@pytest.fixture(scope="session")
+def transformers_stepper(hf_folder: Path) -> Iterator[Stepper]:
+    """The real model, as a folder of transformers: whoever uses it leaves it without work."""
+    spec = EngineSpec("transformers", max_running=16, source=str(hf_folder))
+    stepper = load_engine("transformers")(spec)
+    yield stepper
+    stepper.close()
 
 
 def make_hf_folder(gguf: Path, root: Path) -> Path:

@@ -433,8 +433,8 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "transformers.TokenizersBackend.backend_tokenizer",
-        "adopt.own_copy",
-        "A change of a tokenizer's Rust parts is not noticed.",
+        "adopt.own_copy prompting.control_token",
+        "A change of a tokenizer's Rust parts is not noticed; no unknown token is a command.",
     ),
     Part(
         "transformers.models.auto.auto_factory._BaseAutoModelClass",
@@ -524,6 +524,11 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "model.engine: getattr(importlib.import_module(module), attribute)",
         "model.engines.token_choice: getattr(self, name)",
         "model.settings: getattr(settings, name)",
+        "prompting.marked_text: _marks",
+        "prompting.marked_text: _slips",
+        "prompting.marked_text: _text",
+        "prompting.marked_text: setattr(MarkedText, _name, _asked_of_text(_name))",
+        "prompting.marked_text: setattr(MarkedText, _name, _changing_text(_name))",
         "wire.extension: getattr(value, name)",
     ),
     "pydantic calls it, by its decorator": (
@@ -547,6 +552,7 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "app.routes: args",
         "deploy.server: TCP_USER_TIMEOUT",
         "deploy.worker: _exit",
+        "prompting.marked_text: getattr(str, name)",
     ),
     "private, and gone from the libraries that are installed for the tests": (
         "adopt.encoding: _batch_encode_plus",  # of transformers 4
@@ -556,6 +562,11 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "a value of JSON, that may be anything": ("wire.openai_answer: except AttributeError",),
     "documented by its library, and not there in each version or class": (
+        "adopt.chat_ids: shape",  # of torch's tensors
+        "adopt.chat_prompt: apply_chat_template",
+        "adopt.chat_prompt: llm",  # fields of ChatHuggingFace, and of what is in it
+        "adopt.chat_prompt: pipeline",
+        "adopt.chat_prompt: tokenizer",
         "app.hashed_schema: __pydantic_complete__",
         "app.hashed_schema: __pydantic_core_schema__",
         "adopt.factory_stepper: tolist",  # numpy's arrays and torch's tensors
@@ -593,6 +604,9 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "app.graph: getattr(each, f'{name}_nodes')",  # where a graph stops
         "app.input: getattr(value, name)",
         "app.text_parser: getattr(runnable, name)",  # fields of a sequence or a parallel
+        "prompting.control_token: added_tokens_decoder",  # of transformers' own tokenizers
+        "prompting.control_token: model",  # of a tokenizers.Tokenizer, and its parts
+        "prompting.control_token: unk_token",
     ),
 }
 

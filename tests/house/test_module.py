@@ -30,6 +30,9 @@ PURE_MODULES = {
     "model.share",
     "model.stop",
     "model.trust",
+    "prompting.control_token",
+    "prompting.safe_prompt",
+    "prompting.token_ids",
 }
 # A lock, for a token that is set in one thread and heard in another; it decides nothing.
 MAY_LOCK = {"core.scope"}
@@ -55,6 +58,7 @@ HEAVY_PACKAGES = {
     "asyncio",
     "fastapi",
     "httpx",
+    "jinja2",
     "langchain_core",
     "msgspec",
     "openvino_genai",

@@ -8,6 +8,7 @@ from locktender.core.request import (
     GenerationRequest,
     Input,
     Message,
+    RenderedInput,
     TextInput,
     TokenInput,
 )
@@ -319,6 +320,7 @@ def test_of_the_places_a_batch_has_a_quarter_and_all_of_them_half(
     ("prompt", "n_tokens"),
     [
         (TextInput("four"), 4 + 1),
+        (RenderedInput("four"), 4 + 1),
         (TextInput("né"), 3 + 1),  # bytes, not characters
         (TokenInput((1, 2, 3)), 3),
         (ChatInput((Message("user", "four"), Message("assistant", ""))), 4 + 64 + 2 * 8),

@@ -20,6 +20,7 @@ from locktender.core.request import (
     GenerationRequest,
     Input,
     Message,
+    RenderedInput,
     Sampling,
     TextInput,
     TokenInput,
@@ -47,6 +48,7 @@ counts = st.integers(0, 2**40)
 inputs: st.SearchStrategy[Input] = st.one_of(
     st.lists(st.builds(Message, words, words), max_size=3).map(lambda all_: ChatInput(tuple(all_))),
     st.builds(TextInput, words),
+    st.builds(RenderedInput, words, st.just(((0, 3), (5, 9))), st.just((4,))),
     st.lists(st.integers(0, 2**31), max_size=5).map(lambda ids: TokenInput(tuple(ids))),
 )
 requests = st.builds(

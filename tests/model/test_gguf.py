@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from locktender.core.errors import ConfigError, EngineStartError
-from locktender.model.gguf import GgufHeader, read_header
+from locktender.model.gguf import GgufHeader, read_header, read_vocabulary
+from locktender.prompting.control_token import AddedToken
 
 LLAMA: Mapping[str, Any] = {
     "general.architecture": "llama",
@@ -191,3 +192,44 @@ def test_a_machine_that_is_short_of_something_is_no_config_error(
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(EngineStartError, match=r"m\.gguf' cannot be read: .*open files in system"):
         read_header(tmp_path / "m.gguf")
+
+
+VOCABULARY: Mapping[str, Any] = {
+    "tokenizer.ggml.tokens": ["<unk>", "<s>", "<think>", "<0x0A>", "word", "<unused0>"],
+    "tokenizer.ggml.token_type": [2, 3, 4, 6, 1, 5],
+    "tokenizer.ggml.bos_token_id": 1,
+    "tokenizer.ggml.eos_token_id": 99,
+    "tokenizer.chat_template": "{{ messages }}",
+}
+
+
+def test_the_vocabulary_says_which_tokens_are_no_pieces_of_text(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf({**VOCABULARY, **LLAMA}))
+    found = read_vocabulary(path)
+    assert found.chat_template == "{{ messages }}"
+    assert found.named_tokens == {"bos_token": "<s>"}  # an id that there is not names nothing
+    assert list(found.tokens) == [
+        AddedToken("<unk>", 0, is_special=True, is_unknown=True),
+        AddedToken("<s>", 1, is_special=True),
+        AddedToken("<think>", 2, is_special=False),
+        AddedToken("<unused0>", 5, is_special=False),
+    ]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"tokenizer.ggml.tokens": ["a"]},
+        {"tokenizer.ggml.tokens": ["a"], "tokenizer.ggml.token_type": [1, 1]},
+        {"tokenizer.ggml.tokens": "a", "tokenizer.ggml.token_type": [1]},
+    ],
+)
+def test_a_vocabulary_that_does_not_tell_commands_from_text_is_a_config_error(
+    values: Mapping[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf({**LLAMA, **values}))
+    with pytest.raises(ConfigError, match="which of its tokens are control tokens"):
+        read_vocabulary(path)

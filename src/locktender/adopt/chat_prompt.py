@@ -1,15 +1,15 @@
 """Write a conversation as the prompt that a model was trained on.
 
 That is the business of the tokenizer's chat template, which is asked exactly as `ChatHuggingFace`
-asks it; no text is tokenized here.  A template that knows tools is given them.  For one that does
-not, the tools are described in the system message, calls stand in ``<tool_call>`` and their results
-in ``<tool_response>``, in the form of the Hermes models, which others take up best.  What a model
-answers to this is read by `tool_call`; above both is `pipeline_chat`.
+asks it; but what looks like a control token in a message, or a tool, is marked as text, for
+`chat_ids`.  No text is tokenized here.  A template that knows tools is given them; for one that
+does not, `prompting.hermes` writes them.  What a model answers to this is read by `tool_call`;
+above both is `pipeline_chat`.
 """
 
-import importlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 from langchain_core.messages import (
@@ -22,12 +22,15 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
+from locktender.adopt.chat_ids import refuse_control_tokens
 from locktender.core.errors import InvalidRequest
+from locktender.core.request import RenderedInput
+from locktender.prompting.control_token import control_of
+from locktender.prompting.hermes import Apply, Tool, Turn, apply_hermes, hermes_json
+from locktender.prompting.marked_text import joined
+from locktender.prompting.safe_prompt import render_safely
 
-__all__ = ["call_start", "is_plain", "render"]
-
-_Turn = dict[str, Any]
-_Tool = Mapping[str, Any]
+__all__ = ["call_start", "is_plain", "refuse_forged", "render"]
 
 _PROBE = {
     "type": "function",
@@ -37,17 +40,6 @@ _PROBE = {
         "parameters": {"type": "object", "properties": {}},
     },
 }
-_INSTRUCTIONS = """\
-You may call functions to answer the user. These are their signatures, one in a line:
-<tools>
-{tools}
-</tools>
-To call a function, answer with its name and its arguments as a JSON object, for each call between \
-<tool_call></tool_call> tags:
-<tool_call>
-{{"name": "function_name", "arguments": {{"argument_name": "value"}}}}
-</tool_call>
-The results then come between <tool_response></tool_response> tags."""
 # What an answer of another model may hold beside its text; none of it is part of a prompt.
 _NO_TEXT = {
     "invalid_tool_call",
@@ -60,27 +52,48 @@ _NO_TEXT = {
 
 
 def render(
-    tokenizer: Any, messages: Sequence[BaseMessage], tools: Sequence[_Tool] | None = None
-) -> str:
-    """Return the prompt for the model's next turn.
+    tokenizer: Any,
+    messages: Sequence[BaseMessage],
+    tools: Sequence[Tool] | None = None,
+    *,
+    starts_call: bool = False,
+) -> RenderedInput:
+    """Return the prompt for the model's next turn; where it `starts_call`, with `call_start`.
 
-    `tools` are in OpenAI's form.  Raises: InvalidRequest for what the template or its model cannot
-    take.
+    `tools` are in OpenAI's form.  What looks like a control token in a message or a tool is text.
+    Raises: InvalidRequest for what the template or its model cannot take.
     """
     if not messages:
         raise InvalidRequest("A chat needs at least one message.", "messages")
-    if not tools and not any(map(_is_about_tools, messages)):
-        return _applied(tokenizer, [_turn(message) for message in messages])
-    if _takes_tools(tokenizer):
-        return _applied(tokenizer, [_native_turn(message) for message in messages], tools)
-    turns = list(_hermes_turns(messages))
-    if not tools:
-        return _applied(tokenizer, turns)
-    instructions = _INSTRUCTIONS.format(tools="\n".join(map(_json, tools)))
-    return _instructed(tokenizer, turns, instructions)
+    is_about_tools = bool(tools) or any(map(_is_about_tools, messages))
+    is_native = not is_about_tools or _takes_tools(tokenizer)
+    values = {"turns": [_native_turn(each) for each in messages], "tools": [*(tools or ())]}
+
+    def write(apply: Apply, values: Mapping[str, Any]) -> str:
+        turns, tools = values["turns"], values["tools"]
+        prompt = apply(turns, tools) if is_native else apply_hermes(apply, turns, tools)
+        return joined([prompt, call_start(tokenizer, tools)]) if starts_call else prompt
+
+    return render_safely(
+        partial(write, partial(_applied, tokenizer)),
+        partial(write, partial(_applied_to_marked, tokenizer)),
+        values,
+        control_of(tokenizer),
+    )
 
 
-def is_plain(messages: Sequence[BaseMessage], tools: Sequence[_Tool] | None = None) -> bool:
+def refuse_forged(chat: Any, messages: Sequence[BaseMessage]) -> None:
+    """Refuse what a bare `ChatHuggingFace` over a pipeline would obey, and not take as text.
+
+    For where the bare object itself is called.  Raises: InvalidRequest.
+    """
+    is_local = getattr(getattr(chat, "llm", None), "pipeline", None) is not None
+    tokenizer = getattr(chat, "tokenizer", None)
+    if is_local and hasattr(tokenizer, "apply_chat_template") and render(tokenizer, messages).cuts:
+        refuse_control_tokens()
+
+
+def is_plain(messages: Sequence[BaseMessage], tools: Sequence[Tool] | None = None) -> bool:
     """Whether `ChatHuggingFace` takes the conversation without us."""
     return (
         not tools
@@ -90,7 +103,7 @@ def is_plain(messages: Sequence[BaseMessage], tools: Sequence[_Tool] | None = No
     )
 
 
-def call_start(tokenizer: Any, tools: Sequence[_Tool]) -> str:
+def call_start(tokenizer: Any, tools: Sequence[Tool]) -> str:
     """Return how a call of one of `tools` begins, as far as it is certain.
 
     Of a single tool that is the call up to its first argument, so that a small model cannot but
@@ -106,7 +119,8 @@ def call_start(tokenizer: Any, tools: Sequence[_Tool]) -> str:
     if len(tools) > 1:
         return f'{before}"'
     function = tools[0]["function"]
-    return f'{before}{_json(function["name"])}, "{arguments}": {_first_argument(function)}'
+    named = [before, hermes_json(function["name"]), f', "{arguments}": ']
+    return joined([*named, _first_argument(function)])
 
 
 def _first_argument(function: Mapping[str, Any]) -> str:
@@ -119,10 +133,11 @@ def _first_argument(function: Mapping[str, Any]) -> str:
     # A value's first character decides what the model writes; a space before a number would not
     # be one that its tokenizer knows.
     opening = {"string": ' "', "array": " [", "object": " {"}.get(properties[name].get("type"), "")
-    return f"{{{_json(name)}:{opening}"
+    return joined(["{", hermes_json(name), ":", opening])
 
 
-def _applied(tokenizer: Any, turns: Sequence[_Turn], tools: Sequence[_Tool] | None = None) -> str:
+def _applied(tokenizer: Any, turns: Sequence[Turn], tools: Sequence[Tool] | None = None) -> str:
+    """Return what the tokenizer itself writes, as the bare object asks it to."""
     options: dict[str, Any] = {"tools": [*tools]} if tools else {}
     try:
         prompt: str = tokenizer.apply_chat_template(
@@ -137,9 +152,30 @@ def _applied(tokenizer: Any, turns: Sequence[_Turn], tools: Sequence[_Tool] | No
         raise InvalidRequest(message, "messages") from error
 
 
+def _applied_to_marked(
+    tokenizer: Any, turns: Sequence[Turn], tools: Sequence[Tool] | None = None
+) -> str:
+    """Return the same of strings that are marked."""
+    method = getattr(type(tokenizer), "apply_chat_template", None)
+    if getattr(method, "__qualname__", "") != "PreTrainedTokenizerBase.apply_chat_template":
+        return _applied(tokenizer, turns, tools)  # it renders as only it knows how
+    source = tokenizer.get_chat_template(tools=[*tools] if tools else None)
+    template = import_module("locktender.prompting.chat_template").compile_template(source)
+    values = {
+        **tokenizer.special_tokens_map,
+        # As newer versions of transformers do, and older ones do not.
+        "messages": [{k: each for k, each in turn.items() if each is not None} for turn in turns],
+        "tools": [*tools] if tools else None,
+        "documents": None,
+        "add_generation_prompt": True,
+    }
+    written: str = template.render(values)
+    return written
+
+
 def _template_error() -> type[Exception]:
     """Return what templates raise; their package is there when one has been rendered."""
-    error: type[Exception] = importlib.import_module("jinja2").TemplateError
+    error: type[Exception] = import_module("jinja2").TemplateError
     return error
 
 
@@ -152,18 +188,6 @@ def _takes_tools(tokenizer: Any) -> bool:
     return "locktender_probe" in written
 
 
-def _instructed(tokenizer: Any, turns: Sequence[_Turn], instructions: str) -> str:
-    first, *others = turns
-    if first["role"] == "system":
-        told = {**first, "content": f"{first['content']}\n\n{instructions}"}
-        return _applied(tokenizer, [told, *others])
-    try:
-        return _applied(tokenizer, [{"role": "system", "content": instructions}, *turns])
-    except InvalidRequest:  # Some models have no system messages: their first turn says it all.
-        told = {**first, "content": f"{instructions}\n\n{first['content']}"}
-        return _applied(tokenizer, [told, *others])
-
-
 def _is_about_tools(message: BaseMessage) -> bool:
     return isinstance(message, ToolMessage | FunctionMessage) or bool(_calls(message))
 
@@ -172,13 +196,9 @@ def _calls(message: BaseMessage) -> Sequence[Mapping[str, Any]]:
     return message.tool_calls if isinstance(message, AIMessage) else ()
 
 
-def _turn(message: BaseMessage) -> _Turn:
-    return {"role": _role(message), "content": _text(message)}
-
-
-def _native_turn(message: BaseMessage) -> _Turn:
+def _native_turn(message: BaseMessage) -> Turn:
     """Return the turn as templates that know tools expect it."""
-    turn = _turn(message)
+    turn: Turn = {"role": _role(message), "content": _text(message)}
     if isinstance(message, ToolMessage | FunctionMessage):
         turn["name"] = message.name
     if isinstance(message, ToolMessage):
@@ -193,28 +213,6 @@ def _native_turn(message: BaseMessage) -> _Turn:
             for call in calls
         ]
     return turn
-
-
-def _hermes_turns(messages: Sequence[BaseMessage]) -> Iterator[_Turn]:
-    """Yield turns in which calls and their results are text; results in a row are one turn."""
-    responses: list[str] = []
-    for message in messages:
-        turn = _turn(message)
-        if turn["role"] == "tool":
-            responses.append(f"<tool_response>\n{turn['content']}\n</tool_response>")
-            continue
-        if responses:
-            yield {"role": "user", "content": "\n".join(responses)}
-            responses = []
-        written = [_written(call) for call in _calls(message)]
-        yield {**turn, "content": "\n".join(filter(None, [turn["content"], *written]))}
-    if responses:
-        yield {"role": "user", "content": "\n".join(responses)}
-
-
-def _written(call: Mapping[str, Any]) -> str:
-    body = _json({"name": call["name"], "arguments": call["args"]})
-    return f"<tool_call>\n{body}\n</tool_call>"
 
 
 def _role(message: BaseMessage) -> str:
@@ -248,7 +246,3 @@ def _texts(message: BaseMessage, blocks: Sequence[str | dict[Any, Any]]) -> Iter
         elif not (isinstance(message, AIMessage) and block.get("type") in _NO_TEXT):
             sentence = f"The model takes text only, and no content of type {block.get('type')!r}."
             raise InvalidRequest(sentence, "messages")
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)

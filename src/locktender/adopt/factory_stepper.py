@@ -42,6 +42,7 @@ from langchain_core.outputs import (
 )
 from langchain_core.runnables import RunnableBinding
 
+from locktender.adopt.chat_prompt import refuse_forged
 from locktender.core import errors
 from locktender.core.errors import (
     CapacityError,
@@ -321,6 +322,8 @@ def _spoken(model: Any, asked: Mapping[str, Any]) -> Generator[dict[str, Any], N
     is_chat = isinstance(model, BaseChatModel)
     is_stream = asked["call"] == "stream"
     prompts = messages_from_dict(asked["messages"]) if is_chat else asked["prompts"]
+    if is_chat:
+        refuse_forged(model, prompts)
     if is_stream and _can_stream(model):
         chunks = model._stream(prompts if is_chat else prompts[0], **options)  # noqa: SLF001 - the model is a part of this one
         with closing(chunks) if hasattr(chunks, "close") else nullcontext():

@@ -77,7 +77,8 @@ IN_CHAINS: tuple[Hazard, ...] = (
         breaks=(
             "Over a local pipeline, ainvoke and abatch raise NotImplementedError, astream and "
             "astream_events AttributeError; a tool's answer is refused, and stop, temperature and "
-            "bound tools never reach the model. Concurrent calls share the pipeline's hazards."
+            "bound tools never reach the model. The text of a control token in a message is one: "
+            "a user can write a system's turn. Concurrent calls share the pipeline's hazards."
         ),
         since="every version up to langchain-huggingface 1.2.3",
         cure="Asynchronous methods and a chat template of its own, over one owner of the pipeline.",

@@ -80,17 +80,17 @@ def chat_call(
     """Return what `messages` ask for.  Raises: InvalidRequest."""
     _refuse_unsupported(chat, kwargs)
     choice = _choice(kwargs)
-    prompt = render(chat.tokenizer, messages, choice.tools)
+    prompt = render(chat.tokenizer, messages, choice.tools, starts_call=choice.must_call)
     start = call_start(chat.tokenizer, choice.tools) if choice.must_call else ""
     settings = _settings(chat, stop, kwargs, start)
     keeps_text = is_plain(messages, kwargs.get("tools"))
     return ChatCall(
-        task=TextTask(prompt + start, settings, wants_pieces=wants_pieces),
+        task=TextTask(prompt.text, settings, wants_pieces=wants_pieces, chat=prompt),
         keeps_text=keeps_text,
         reads_calls=bool(choice.tools),
         start=start,
         max_calls=1 if kwargs.get("parallel_tool_calls") is False else None,
-        head=stream_head(chat.llm, prompt, kwargs) if keeps_text else "",
+        head=stream_head(chat.llm, prompt.text, kwargs) if keeps_text else "",
         tells_usage=kwargs.get("stream_usage", chat.stream_usage) is not False,
     )
 

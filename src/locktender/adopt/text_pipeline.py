@@ -17,11 +17,13 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any
 
+from locktender.adopt.chat_ids import put_chat_ids, refuse_control_tokens
 from locktender.adopt.encoding import encoding
 from locktender.adopt.generation_settings import KnownSettings
 from locktender.adopt.job import Job
 from locktender.adopt.text_batch import is_plain_search, is_text_generation, made_with
 from locktender.adopt.text_row import Row, RowText, Watch
+from locktender.core.request import RenderedInput
 from locktender.model.stop import StopStrings
 
 __all__ = [
@@ -56,6 +58,7 @@ class TextTask:
     prompt: str
     settings: TextSettings
     wants_pieces: bool = False  # of the new text, never of the prompt
+    chat: RenderedInput | None = None  # the same prompt, if a chat template wrote it
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ class _Call:
 
     def answer(self, job: Job[Completion]) -> None:
         task: TextTask = job.payload
+        if task.chat is not None and task.chat.cuts:
+            refuse_control_tokens()
         row = Row(job, _text_of(self._pipeline, job), frozenset())
         watch = Watch([row], is_plain=False)
         parameters = self._parameters
@@ -150,6 +155,8 @@ class Generation:
             return None
         with failing(job), encoding(self._pipeline.tokenizer):
             inputs = self._pipeline.preprocess(job.payload.prompt, **self._before)
+            if job.payload.chat is not None:
+                put_chat_ids(self._pipeline.tokenizer, job.payload.chat, inputs)
             job.prompt_tokens = inputs["input_ids"].shape[-1]
             return Prompt(job, inputs, job.prompt_tokens)
         return None

@@ -17,6 +17,7 @@ __all__ = [
     "GenerationRequest",
     "Input",
     "Message",
+    "RenderedInput",
     "Sampling",
     "TextInput",
     "TokenInput",
@@ -33,14 +34,26 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatInput:
-    """A chat, to be rendered by the model's own template."""
+    """A chat as it came; the service renders it, unless its engine has no template to render."""
 
     messages: tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class RenderedInput:
+    """A chat as its template has written it, in which no caller's text is a control token.
+
+    Offsets are those of characters in `text`.
+    """
+
+    text: str
+    controls: tuple[tuple[int, int], ...] = ()  # from and to of the template's own control tokens
+    cuts: tuple[int, ...] = ()  # where it is cut, each within what would be another control token
+
+
+@dataclass(frozen=True, slots=True)
 class TextInput:
-    """A prompt that is already rendered."""
+    """A prompt of its author's own, control tokens and all."""
 
     text: str
 
@@ -52,7 +65,7 @@ class TokenInput:
     ids: tuple[int, ...]
 
 
-Input: TypeAlias = ChatInput | TextInput | TokenInput
+Input: TypeAlias = ChatInput | RenderedInput | TextInput | TokenInput
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from locktender.app.shared_key import read_shared_key
 from locktender.config import Settings
 from locktender.core.errors import ConfigError, EngineStartError
 from locktender.core.events import Observer
+from locktender.model.chat_source import folder_chat_format, gguf_chat_format
 from locktender.model.dispatcher import Dispatcher
 from locktender.model.engine import EngineSpec, reads_folder, reads_gguf
 from locktender.model.process import ProcessReplica
@@ -21,6 +22,7 @@ from locktender.model.service import ModelService, Served
 from locktender.model.settings import ModelSettings
 from locktender.model.source import locate, locate_folder
 from locktender.model.supervisor import Supervisor
+from locktender.prompting.chat_format import ChatFormat
 
 __all__ = ["LocalModels", "model_layer"]
 
@@ -60,12 +62,17 @@ async def model_layer(
 
     Raises: ConfigError.
     """
-    supervisors = {model.name: _supervisor(model, observer, cache) for model in models}
+    sources = {model.name: _located(model, cache) for model in models}
+    chat_formats = {model.name: _chat_format(model, sources[model.name]) for model in models}
+    supervisors = {
+        model.name: _supervisor(model, sources[model.name], observer, cache) for model in models
+    }
     served = {
         model.name: Served(
             dispatcher=Dispatcher(model.name, model.gate, supervisors[model.name], observer),
             gate=model.gate,
             health=supervisors[model.name],
+            chat_format=chat_formats[model.name],
         )
         for model in models
     }
@@ -79,11 +86,29 @@ async def model_layer(
         await running.stop_engines()
 
 
-def _supervisor(model: ModelSettings, observer: Observer, cache: Path) -> Supervisor:
+def _located(model: ModelSettings, cache: Path) -> str:
+    """Return the weights that are meant, as the engine takes them.  Raises: ConfigError."""
+    if reads_gguf(model.engine):
+        return str(locate(model.source, cache))
+    if reads_folder(model.engine):
+        return str(locate_folder(model.source))
+    return model.source
+
+
+def _chat_format(model: ModelSettings, source: str) -> ChatFormat | None:
+    """Return how the model's chats are written; None where only its engine knows that."""
+    if reads_gguf(model.engine):
+        return gguf_chat_format(Path(source))
+    if reads_folder(model.engine):
+        return folder_chat_format(Path(source))
+    return None
+
+
+def _supervisor(model: ModelSettings, source: str, observer: Observer, cache: Path) -> Supervisor:
     spec = EngineSpec(
         engine=model.engine,
         max_running=model.gate.max_running,
-        source=_locate(model, cache),
+        source=source,
         options=model.options,
         canary=model.supervision.canary,
     )
@@ -91,18 +116,9 @@ def _supervisor(model: ModelSettings, observer: Observer, cache: Path) -> Superv
 
     def build(name: str, changed: Callable[[], None]) -> ProcessReplica:
         try:
-            _locate(model, cache)  # What was found whole at the start may be damaged by now.
+            _located(model, cache)  # What was found whole at the start may be damaged by now.
         except ConfigError as error:
             raise EngineStartError(error.message) from error
         return ProcessReplica(name, spec, changed, start_timeout_s=start_timeout_s)
 
     return Supervisor(model.name, build, model.supervision, observer)
-
-
-def _locate(model: ModelSettings, cache: Path) -> str:
-    """Return the source as the engine takes it.  Raises: ConfigError."""
-    if reads_gguf(model.engine):
-        return str(locate(model.source, cache))
-    if reads_folder(model.engine):
-        return str(locate_folder(model.source))
-    return model.source

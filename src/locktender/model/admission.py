@@ -16,7 +16,13 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from locktender.core.errors import QueueFull
-from locktender.core.request import ChatInput, GenerationRequest, Input, TextInput
+from locktender.core.request import (
+    ChatInput,
+    GenerationRequest,
+    Input,
+    RenderedInput,
+    TextInput,
+)
 from locktender.model.settings import GateSettings
 from locktender.model.share import Part, Permit, Shares
 
@@ -42,7 +48,7 @@ def _max_prompt_tokens(source: Input) -> int:
         case ChatInput(messages):
             n_bytes = sum(len(message.content.encode()) for message in messages)
             return n_bytes + _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(messages)
-        case TextInput(text):
+        case TextInput(text) | RenderedInput(text):
             return len(text.encode()) + 1  # a start token
         case token_input:
             return len(token_input.ids)

@@ -23,6 +23,7 @@ from locktender.core.request import (
     GenerationRequest,
     Input,
     Message,
+    RenderedInput,
     Sampling,
     TextInput,
     TokenInput,
@@ -52,6 +53,7 @@ _MAX_FRAME_BYTES = 64 * 1024 * 1024  # far above any prompt; a longer one is a b
 
 class _Input(msgspec.Struct, omit_defaults=True):
     messages: tuple[Message, ...] | None = None
+    rendered: RenderedInput | None = None
     text: str | None = None
     ids: tuple[int, ...] | None = None
 
@@ -60,6 +62,8 @@ class _Input(msgspec.Struct, omit_defaults=True):
         match source:
             case ChatInput(messages):
                 return cls(messages=messages)
+            case RenderedInput():
+                return cls(rendered=source)
             case TextInput(text):
                 return cls(text=text)
             case TokenInput(ids):
@@ -68,6 +72,8 @@ class _Input(msgspec.Struct, omit_defaults=True):
     def input(self) -> Input:
         if self.messages is not None:
             return ChatInput(self.messages)
+        if self.rendered is not None:
+            return self.rendered
         if self.text is not None:
             return TextInput(self.text)
         return TokenInput(self.ids or ())

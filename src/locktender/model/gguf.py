@@ -2,28 +2,32 @@
 
 A GGUF file begins with keys and values, little-endian: a string is its length and its bytes, an
 array its element type, its length and its elements (the specification is docs/gguf.md of
-ggml-org/ggml).  Arrays (the vocabulary is one) are passed over.  After them it says where each
-tensor lies.
+ggml-org/ggml).  Arrays are passed over, but for the vocabulary where that is asked for.  After them
+it says where each tensor lies.
 
 A file is not trusted: every length in it is bounded, and what is wrong with it is said in a
 sentence.  A file that ends before its last tensor does, as a broken download leaves it, is found
 here, because engines read beyond its end and crash.
 
-What is made of the numbers (how much memory, how long a context) is decided by the engines.
+What is made of the numbers (how much memory, how long a context) is decided by the engines; what
+of the vocabulary is a control token, by `prompting.control_token`.
 """
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeAlias, cast
+from typing import BinaryIO, TypeAlias, TypeVar, cast
 
 from locktender.core.errors import ConfigError, EngineStartError
+from locktender.prompting.control_token import AddedToken
 
-__all__ = ["GgufHeader", "read_header"]
+__all__ = ["GgufHeader", "GgufVocabulary", "read_header", "read_vocabulary"]
 
+_Read = TypeVar("_Read")
 Scalar: TypeAlias = str | int | float | bool
+Value: TypeAlias = Scalar | list[str] | list[int]
 
 MAX_HEADER_BYTES = 64 << 20  # a vocabulary of 262,144 tokens, the largest in use, takes 8 MB
 MAX_STRING_BYTES = 1 << 20  # chat templates, the longest strings, have some 10 kB
@@ -56,6 +60,17 @@ BLOCKS: Mapping[int, tuple[int, int]] = {
 }
 DEFAULT_ALIGNMENT = 32
 
+_TOKENS, _TOKEN_TYPES = "tokenizer.ggml.tokens", "tokenizer.ggml.token_type"
+# Types of tokens.  Those of single bytes are, like normal ones, what texts are made of.
+_NORMAL, _UNKNOWN, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 4, 5, 6
+# What templates call the tokens whose ids the header names.
+_NAMED_IDS: Mapping[str, str] = {
+    "bos_token": "tokenizer.ggml.bos_token_id",
+    "eos_token": "tokenizer.ggml.eos_token_id",
+    "pad_token": "tokenizer.ggml.padding_token_id",
+    "unk_token": "tokenizer.ggml.unknown_token_id",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
@@ -69,17 +84,46 @@ class GgufHeader:
     value_length: int
 
 
+@dataclass(frozen=True, slots=True)
+class GgufVocabulary:
+    """What is to be known of a model's tokens to write its chats."""
+
+    chat_template: str | None
+    tokens: Sequence[AddedToken]  # those that are no pieces of text by their type
+    named_tokens: Mapping[str, str]  # `bos_token` and its like, to their texts
+
+
 def read_header(path: Path) -> GgufHeader:
     """Read the header of the file at `path`.  Raises: ConfigError, EngineStartError."""
+
+    def read(reader: _Reader) -> GgufHeader:
+        n_tensors, n_keys = _read_counts(reader)
+        values = _read_values(reader, n_keys)
+        n_bytes = _read_extent(reader, n_tensors, values.get("general.alignment"))
+        if n_bytes > path.stat().st_size:
+            raise _DamagedError(f"it is cut off, and should have {n_bytes:,} bytes at least")
+        return _to_header(values)
+
+    return _read(path, read)
+
+
+def read_vocabulary(path: Path) -> GgufVocabulary:
+    """Read the chat template and the control tokens of the file at `path`.
+
+    Raises: ConfigError, EngineStartError.
+    """
+
+    def read(reader: _Reader) -> GgufVocabulary:
+        _, n_keys = _read_counts(reader)
+        return _to_vocabulary(_read_values(reader, n_keys, arrays=(_TOKENS, _TOKEN_TYPES)))
+
+    return _read(path, read)
+
+
+def _read(path: Path, read: "Callable[[_Reader], _Read]") -> _Read:
     try:
         with path.open("rb") as file:
-            reader = _Reader(file)
-            n_tensors, n_keys = _read_counts(reader)
-            values = _read_values(reader, n_keys)
-            n_bytes = _read_extent(reader, n_tensors, values.get("general.alignment"))
-            if n_bytes > path.stat().st_size:
-                raise _DamagedError(f"it is cut off, and should have {n_bytes:,} bytes at least")
-            return _to_header(values)
+            return read(_Reader(file))
     except OSError as error:
         message = f"The model file {str(path)!r} cannot be read: {error}."
         raise _kind(error)(message) from error
@@ -137,6 +181,18 @@ class _Reader:
             raise _DamagedError(f"it has a string of {n_bytes} bytes")
         return self.take(n_bytes).decode("utf-8", errors="replace")
 
+    def array(self) -> list[str] | list[int]:
+        """Return an array of strings or of whole numbers."""
+        kind, n_elements = self.kind(), self.count()
+        if n_elements > MAX_HEADER_BYTES:
+            raise _DamagedError(f"it has an array of {n_elements} elements")
+        if kind == STRING:
+            return [self.string() for _ in range(n_elements)]
+        if kind not in SCALARS:
+            raise _DamagedError(f"it has an array of the unknown type {kind}")
+        taken = self.take(n_elements * SCALARS[kind].size)
+        return [int(number) for (number,) in SCALARS[kind].iter_unpack(taken)]
+
     def skip_array(self) -> None:
         kind, n_elements = self.kind(), self.count()
         if kind == STRING:
@@ -166,19 +222,21 @@ def _read_counts(reader: _Reader) -> tuple[int, int]:
     return n_tensors, n_keys
 
 
-def _read_values(reader: _Reader, n_keys: int) -> Mapping[str, Scalar]:
-    """Return the keys and values, less the arrays."""
-    values: dict[str, Scalar] = {}
+def _read_values(reader: _Reader, n_keys: int, arrays: Sequence[str] = ()) -> Mapping[str, Value]:
+    """Return the keys and values; of arrays, those that are named."""
+    values: dict[str, Value] = {}
     for _ in range(n_keys):
         key, kind = reader.string(), reader.kind()
-        if kind == ARRAY:
+        if kind == ARRAY and key in arrays:
+            values[key] = reader.array()
+        elif kind == ARRAY:
             reader.skip_array()
         else:
             values[key] = reader.string() if kind == STRING else reader.scalar(kind)
     return values
 
 
-def _read_extent(reader: _Reader, n_tensors: int, alignment: Scalar | None) -> int:
+def _read_extent(reader: _Reader, n_tensors: int, alignment: Value | None) -> int:
     """Return how many bytes a file with these tensors has at least."""
     step = alignment if isinstance(alignment, int) and alignment > 0 else DEFAULT_ALIGNMENT
     ends = []
@@ -194,7 +252,30 @@ def _read_extent(reader: _Reader, n_tensors: int, alignment: Scalar | None) -> i
     return begins_at + max(ends) if ends else reader.at
 
 
-def _to_header(values: Mapping[str, Scalar]) -> GgufHeader:
+def _to_vocabulary(values: Mapping[str, Value]) -> GgufVocabulary:
+    texts, types = values.get(_TOKENS), values.get(_TOKEN_TYPES)
+    if not isinstance(texts, list) or not isinstance(types, list) or len(texts) != len(types):
+        raise _DamagedError("it does not say which of its tokens are control tokens")
+    tokens = [
+        AddedToken(
+            str(text),
+            id=number,
+            is_special=kind not in (_USER_DEFINED, _UNUSED),
+            is_unknown=kind == _UNKNOWN,
+        )
+        for number, (text, kind) in enumerate(zip(texts, types, strict=True))
+        if kind not in (_NORMAL, _BYTE)
+    ]
+    named = {
+        name: str(texts[number])
+        for name, key in _NAMED_IDS.items()
+        if isinstance(number := values.get(key), int) and number < len(texts)
+    }
+    template = values.get("tokenizer.chat_template")
+    return GgufVocabulary(template if isinstance(template, str) else None, tokens, named)
+
+
+def _to_header(values: Mapping[str, Value]) -> GgufHeader:
     architecture = values.get("general.architecture")
     if not isinstance(architecture, str):
         raise _DamagedError("it does not name its architecture")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from locktender.core.errors import ContextTooLong, InvalidRequest
 from locktender.core.request import GenerationRequest
 
-__all__ = ["answer_room", "check_ids"]
+__all__ = ["answer_room", "check_ids", "not_rendered"]
 
 
 def answer_room(
@@ -47,3 +47,8 @@ def check_ids(ids: Sequence[int], n_vocabulary: int) -> None:
             f"A token id is outside of the model's vocabulary, which ends at {n_vocabulary - 1}.",
             "prompt",
         )
+
+
+def not_rendered() -> InvalidRequest:
+    """Return the refusal of a chat that no template has written."""
+    return InvalidRequest("The engine takes prompts, and no chat that is not rendered.", "messages")

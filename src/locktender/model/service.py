@@ -25,9 +25,11 @@ from locktender.http.body import BodyBounds, read_body
 from locktender.http.offload import offload_of
 from locktender.model.answer import Answer, Asked
 from locktender.model.dispatcher import Dispatcher
+from locktender.model.rendering import rendered
 from locktender.model.settings import GateSettings
 from locktender.model.trust import Trust
 from locktender.model.visit import outcome_of
+from locktender.prompting.chat_format import ChatFormat
 from locktender.wire.header import REQUEST_ID, parse_id
 from locktender.wire.openai import ChatCompletionBody, generation_request, parse_chat_completion
 from locktender.wire.openai_reply import model_card, model_list
@@ -70,6 +72,7 @@ class Served:
     dispatcher: Dispatcher
     gate: GateSettings
     health: Health
+    chat_format: ChatFormat | None = None  # None: its engine takes chats as they come
 
 
 @dataclass(slots=True)
@@ -158,6 +161,7 @@ class ModelService:
             default_max_tokens=served.gate.default_max_tokens,
             max_tokens=served.gate.max_tokens,
         )
+        generation = await rendered(generation, served.chat_format)
         asked = Asked(
             request=generation,
             scope=self._trust.scope(request.headers, arrival.caller_id, now=time.time()),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.rendered_chat import user
 from locktender.core.errors import (
     ConfigError,
     ContextTooLong,
@@ -14,12 +15,11 @@ from locktender.core.errors import (
     InvalidRequest,
 )
 from locktender.core.request import (
-    ChatInput,
     Delta,
     FinishReason,
     GenerationRequest,
     Input,
-    Message,
+    RenderedInput,
     Sampling,
     TextInput,
 )
@@ -35,10 +35,6 @@ def stepper(openvino_stepper: OpenVinoStepper) -> Iterator[OpenVinoStepper]:
     yield openvino_stepper
     openvino_stepper.cancel(1)
     drain(openvino_stepper)
-
-
-def user(text: str) -> ChatInput:
-    return ChatInput((Message("user", text),))
 
 
 def request_for(
@@ -107,7 +103,7 @@ def test_the_usage_is_told_before_a_long_prompt_is_read(stepper: OpenVinoStepper
 
 
 def test_half_a_surrogate_pair_is_refused(stepper: OpenVinoStepper) -> None:
-    for prompt in (TextInput("a\ud800"), user("a\udfff")):
+    for prompt in (TextInput("a\ud800"), RenderedInput("a\udfff")):
         with pytest.raises(InvalidRequest, match="surrogate"):
             stepper.add(1, request_for(prompt))
     assert not stepper.has_work()

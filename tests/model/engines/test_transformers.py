@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
+from harness.rendered_chat import user
 from locktender.core.errors import ConfigError, EngineFailed, EngineStartError, InvalidRequest
 from locktender.core.request import (
-    ChatInput,
     Delta,
     FinishReason,
     GenerationRequest,
     Input,
-    Message,
+    RenderedInput,
     Sampling,
     TextInput,
 )
@@ -22,7 +22,10 @@ from locktender.model.engines.token_choice import TokenOptions
 from locktender.model.engines.transformers import TransformersStepper
 
 MAX_STEPS = 500
-PARIS = ChatInput((Message("user", "What is the capital of France?"),))
+
+
+def paris() -> RenderedInput:
+    return user("What is the capital of France?")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def answer(stepper: TransformersStepper, request: GenerationRequest, **more: Any
 
 
 def test_the_end_token_ends_an_answer_has_no_text_and_counts(stepper: TransformersStepper) -> None:
-    whole = answer(stepper, request_for(PARIS))
+    whole = answer(stepper, request_for(paris()))
     assert (whole.text, whole.n_tokens) == ("The capital of France is Paris.", 8)
     assert whole.finish_reason is FinishReason.STOP
 
@@ -75,16 +78,16 @@ def test_the_memory_of_a_store_bounds_its_tokens(stepper: TransformersStepper) -
 def test_the_users_tokenizer_is_not_touched(loaded: tuple[Any, Any]) -> None:
     model, tokenizer = loaded
     stepper = TransformersStepper.over(model, tokenizer, max_running=1, kv_bytes=8 << 20)
-    tokenizer.chat_template, before = "broken {{ nothing.at.all }}", tokenizer.chat_template
+    tokenizer.split_special_tokens, before = True, tokenizer.split_special_tokens
     try:
-        assert answer(stepper, request_for(PARIS)).text.endswith("Paris.")
+        assert answer(stepper, request_for(paris())).text.endswith("Paris.")
     finally:
-        tokenizer.chat_template = before
+        tokenizer.split_special_tokens = before
 
 
 def test_options_of_a_pipeline_count_instead_of_the_requests(stepper: TransformersStepper) -> None:
-    expected = answer(stepper, request_for(PARIS, 4)).text
-    hot = request_for(PARIS, 4, temperature=2.0)
+    expected = answer(stepper, request_for(paris(), 4)).text
+    hot = request_for(paris(), 4, temperature=2.0)
     assert answer(stepper, hot, options=TokenOptions(99, temperature=1.0, top_k=1)).text == expected
 
 
@@ -109,11 +112,11 @@ def test_a_model_that_fails_ends_the_request_with_a_typed_error(
         raise RuntimeError("out of memory")
 
     hook = loaded[0].register_forward_pre_hook(refuse)
-    stepper.add(1, request_for(PARIS))
+    stepper.add(1, request_for(paris()))
     (failed,) = [output for output in drain(stepper) if not isinstance(output, Delta)]
     hook.remove()
     assert isinstance(failed, EngineFailed)
-    assert answer(stepper, request_for(PARIS)).text.endswith("Paris.")
+    assert answer(stepper, request_for(paris())).text.endswith("Paris.")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from locktender.core.request import (
     FinishReason,
     GenerationRequest,
     Input,
+    RenderedInput,
     TextInput,
     TokenInput,
 )
@@ -168,7 +169,7 @@ def _count_tokens(prompt: Input) -> int:
     match prompt:
         case ChatInput():
             return max(1, sum(len(message.content.split()) for message in prompt.messages))
-        case TextInput():
+        case TextInput() | RenderedInput():
             if not prompt.text.strip():
                 raise InvalidRequest("The prompt is empty.", "prompt")
             return len(prompt.text.split())
@@ -189,7 +190,7 @@ def _pick_text(prompt: Input) -> str:
         case ChatInput():
             users = [message.content for message in prompt.messages if message.role == "user"]
             return users[-1] if users else ""
-        case TextInput():
+        case TextInput() | RenderedInput():
             return prompt.text
         case TokenInput():
             return " ".join(map(str, prompt.ids))

@@ -15,7 +15,7 @@ are a GGUF file; what its header says is read by `gguf`.
 
 import itertools
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,18 @@ from locktender.core.request import (
     FinishReason,
     GenerationRequest,
     Input,
+    RenderedInput,
     Sampling,
     TextInput,
     TokenInput,
 )
 from locktender.model.detokenizer import Feed, TokenWindow, detokenize
 from locktender.model.engine import EngineSpec, Limits, Output
-from locktender.model.gguf import GgufHeader, read_header
-from locktender.model.prompt import answer_room, check_ids
+from locktender.model.gguf import GgufHeader, read_header, read_vocabulary
+from locktender.model.prompt import answer_room, check_ids, not_rendered
 from locktender.model.stop import StopStrings
+from locktender.prompting.control_token import ControlTokens
+from locktender.prompting.token_ids import encode_rendered
 
 __all__ = ["OpenVinoStepper"]
 
@@ -89,10 +92,11 @@ class _News:
 
 
 class _Tokenizer:
-    """The model's tokenizer and chat template."""
+    """The model's tokenizer."""
 
-    def __init__(self, tokenizer: Any, context_tokens: int) -> None:
+    def __init__(self, tokenizer: Any, context_tokens: int, control: ControlTokens) -> None:
         self._tokenizer = tokenizer
+        self._control = control
         vocabulary = tokenizer.get_vocab()
         self._n_vocabulary = max(vocabulary.values()) + 1
         self._max_token_bytes = max(map(len, vocabulary))
@@ -109,12 +113,15 @@ class _Tokenizer:
                 check_ids(prompt.ids, self._n_vocabulary)
                 return self._tensor_class([list(prompt.ids)])
             case TextInput():
-                self._check_bytes([prompt.text], context_tokens)
+                self._check_bytes(prompt.text, context_tokens)
                 return self._tokenize(prompt.text)
+            case RenderedInput():
+                self._check_bytes(prompt.text, context_tokens)
+                ids = encode_rendered(prompt, self._encode_texts, self._control, context_tokens)
+                check_ids(ids, self._n_vocabulary)
+                return self._tensor_class([ids])
             case ChatInput():
-                contents = [message.content for message in prompt.messages]
-                self._check_bytes(contents, context_tokens)
-                return self._tokenize(self._render(prompt))
+                raise not_rendered()
 
     def decode(self, rows: list[list[int]]) -> list[str]:
         """Return the texts without the special tokens; the end token has none."""
@@ -127,20 +134,15 @@ class _Tokenizer:
             raise InvalidRequest("The prompt is empty.", "prompt")
         return ids
 
-    def _render(self, chat: ChatInput) -> str:
-        messages = [{"role": turn.role, "content": turn.content} for turn in chat.messages]
-        try:
-            text: str = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True)
-        except FOREIGN_ERRORS as error:
-            raise InvalidRequest(
-                "The model's chat template does not take these messages.", "messages"
-            ) from error
-        return text
+    def _encode_texts(self, texts: list[str]) -> list[list[int]]:
+        encoded = self._tokenizer.encode(texts, add_special_tokens=False)
+        rows = zip(encoded.input_ids.data, encoded.attention_mask.data, strict=True)
+        return [ids[mask == 1].tolist() for ids, mask in rows]
 
-    def _check_bytes(self, texts: Iterable[str], context_tokens: int) -> None:
+    def _check_bytes(self, text: str, context_tokens: int) -> None:
         """Refuse at once what is too long even if it is made of the longest tokens."""
         try:
-            n_bytes = sum(len(text.encode()) for text in texts)
+            n_bytes = len(text.encode())
         except UnicodeEncodeError as error:
             raise InvalidRequest("The prompt has half a surrogate pair, no character.") from error
         at_least = n_bytes // self._max_token_bytes
@@ -166,12 +168,15 @@ class OpenVinoStepper:
     def __init__(self, spec: EngineSpec) -> None:
         properties = _pick_preset(spec)
         header = read_header(Path(spec.source))
+        control = ControlTokens(read_vocabulary(Path(spec.source)).tokens)
         n_blocks, kv_tokens = _size_cache(spec, header, is_exact=bool(properties))
         try:
             self._pipeline = openvino_genai.ContinuousBatchingPipeline(
                 spec.source, _schedule(spec, n_blocks), "CPU", dict(properties)
             )
-            self._tokenizer = _Tokenizer(self._pipeline.get_tokenizer(), header.context_tokens)
+            self._tokenizer = _Tokenizer(
+                self._pipeline.get_tokenizer(), header.context_tokens, control
+            )
             self._end: Any = self._pipeline.get_config()
         except FOREIGN_ERRORS as error:
             raise EngineStartError(f"OpenVINO cannot load {spec.source!r}.") from error

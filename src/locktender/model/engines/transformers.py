@@ -1,6 +1,6 @@
 """A transformers model as an engine: texts on the outside, `token_batch` inside.
 
-Renders the chat template, counts, refuses what does not fit, and turns tokens back into text.  It
+Encodes, counts, refuses what does not fit, and turns tokens back into text.  It
 serves a folder of weights in a process of its own (`model.child`) or, by `over`, a model that a
 program has loaded already; the model is used in place.  The tokenizer is a copy, because one must
 never be used by two threads.
@@ -10,7 +10,7 @@ as the logits do.
 """
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from locktender.core.request import (
     FinishReason,
     GenerationRequest,
     Input,
+    RenderedInput,
     TextInput,
     TokenInput,
 )
@@ -38,8 +39,10 @@ from locktender.model.detokenizer import Feed, TokenWindow, detokenize
 from locktender.model.engine import EngineSpec, Limits, Output
 from locktender.model.engines.token_batch import TokenBatch, TokenEvent
 from locktender.model.engines.token_choice import TokenOptions
-from locktender.model.prompt import answer_room, check_ids
+from locktender.model.prompt import answer_room, check_ids, not_rendered
 from locktender.model.stop import StopStrings
+from locktender.prompting.control_token import control_of
+from locktender.prompting.token_ids import encode_rendered
 
 __all__ = ["TransformersStepper"]
 
@@ -50,10 +53,11 @@ _FOREIGN_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, Impor
 
 
 class _Texts:
-    """The model's tokenizer and chat template."""
+    """The model's tokenizer."""
 
     def __init__(self, tokenizer: Any, n_vocabulary: int) -> None:
         self._tokenizer = copy.deepcopy(tokenizer)
+        self._control = control_of(tokenizer)
         self._n_vocabulary = min(n_vocabulary, len(tokenizer))
         # A token's name has at least as many bytes as its text.
         self._max_token_bytes = max(len(name.encode()) for name in tokenizer.get_vocab())
@@ -76,34 +80,23 @@ class _Texts:
             case TokenInput():
                 return list(prompt.ids)
             case TextInput():
-                self._check_bytes([prompt.text], context_tokens)
-                return self._tokenize(prompt.text, adds_special=True) if prompt.text else []
+                self._check_bytes(prompt.text, context_tokens)
+                return self._tokenize([prompt.text], adds_special=True)[0] if prompt.text else []
+            case RenderedInput():
+                self._check_bytes(prompt.text, context_tokens)
+                return encode_rendered(prompt, self._tokenize, self._control, context_tokens)
             case ChatInput():
-                self._check_bytes([each.content for each in prompt.messages], context_tokens)
-                return self._tokenize(self._render(prompt), adds_special=False)
+                raise not_rendered()
 
-    def _tokenize(self, text: str, *, adds_special: bool) -> list[int]:
+    def _tokenize(self, texts: list[str], *, adds_special: bool = False) -> list[list[int]]:
         # Not verbose: it warns of long prompts, which are refused a moment later.
-        found = self._tokenizer(text, add_special_tokens=adds_special, verbose=False)
+        found = self._tokenizer(texts, add_special_tokens=adds_special, verbose=False)
         return list(found["input_ids"])
 
-    def _render(self, chat: ChatInput) -> str:
-        messages = [{"role": turn.role, "content": turn.content} for turn in chat.messages]
-        try:
-            text: str = self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False
-            )
-        except Exception as error:
-            # A boundary: a template is a program, and says no by whatever it raises.
-            raise InvalidRequest(
-                "The model's chat template does not take these messages.", "messages"
-            ) from error
-        return text
-
-    def _check_bytes(self, texts: Iterable[str], context_tokens: int) -> None:
+    def _check_bytes(self, text: str, context_tokens: int) -> None:
         """Refuse at once what is too long even if it is made of the longest tokens."""
         try:
-            n_bytes = sum(len(text.encode()) for text in texts)
+            n_bytes = len(text.encode())
         except UnicodeEncodeError as error:
             raise InvalidRequest("The prompt has half a surrogate pair, no character.") from error
         at_least = n_bytes // self._max_token_bytes

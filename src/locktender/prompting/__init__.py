@@ -1,0 +1,1 @@
+"""How chats become prompts, and what in a prompt is a control token and what is text."""
