@@ -102,18 +102,21 @@ def test_a_models_table_is_handed_out_in_the_slices_of_the_model_layer(folder: P
 
 
 def test_the_services_slice_is_handed_out(folder: Path) -> None:
-    write(folder, "max_body_bytes = 10\nkeep_alive_s = 2.5")
+    write(folder, "max_body_bytes = 10\nkeep_alive_s = 2.5\nmax_unread_bytes = 9\nunread_s = 1.5")
     service = read_settings(None).service
-    assert service == ServiceSettings(max_body_bytes=10, keep_alive_s=2.5)
+    assert service == ServiceSettings(
+        max_body_bytes=10, keep_alive_s=2.5, max_unread_bytes=9, unread_s=1.5
+    )
 
 
 def test_every_setting_of_the_model_layer_can_be_set(folder: Path) -> None:
     kinds = (GateSettings, SupervisionSettings)
     names = sorted({name for kind in kinds for name in kind.__dataclass_fields__})
-    write(folder, "[models.m]\n" + "\n".join(f"{name} = 5" for name in names))
+    values = {name: 0.75 if name.startswith("batch") else 5 for name in names}  # parts, and others
+    write(folder, "[models.m]\n" + "\n".join(f"{name} = {values[name]}" for name in names))
     settings = read_settings(None).model("m")
     for part in (settings.gate, settings.supervision):
-        assert {getattr(part, name) for name in part.__dataclass_fields__} == {5}
+        assert all(getattr(part, name) == values[name] for name in part.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ FORGED = {
     "X-Request-Timeout-Seconds": "86400",
 }
 ONE_PLACE = {"max_running": 1, "max_waiting": 0}
-EIGHT_MEGABYTES = f"repeat 4000: {2000 * 'x'}"  # more than the buffers of any socket hold
+N_WORDS = 400
+EIGHT_MEGABYTES = f"repeat {N_WORDS}: {20_000 * 'x'}"  # more than the buffers of any socket hold
 AMPLE_BYTES = 100_000_000
 LIMIT_S = 20.0
 
@@ -118,8 +119,8 @@ async def test_a_stream_that_leaves_more_unread_than_it_may_is_cut_off_at_once(
     with _unread(service, EIGHT_MEGABYTES, stream=True) as caller, anyio.fail_after(LIMIT_S):
         assert await service.outcomes(1) == {"cancelled": 1}
         assert await _is_cut_off(caller)
-    reply = await service.ask(EIGHT_MEGABYTES, stream=True, max_tokens=4000)
-    assert len(reply.text.split()) == 4000  # of one who reads
+    reply = await service.ask(EIGHT_MEGABYTES, stream=True)
+    assert len(reply.text.split()) == N_WORDS  # of one who reads
 
 
 @contextmanager
@@ -127,7 +128,7 @@ def _unread(service: Service, content: str, **fields: Any) -> Iterator[socket.so
     """Ask as `Service.ask` does, and leave the answer unread."""
     address = urlsplit(service.url)
     message = {"role": "user", "content": content}
-    asked = {"model": service.model, "messages": [message], "max_tokens": 4000, **fields}
+    asked = {"model": service.model, "messages": [message], "max_tokens": N_WORDS, **fields}
     body = json.dumps(asked).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.socket() as caller:

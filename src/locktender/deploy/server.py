@@ -8,7 +8,9 @@ close the listener first, and leave the streams to their luck.)
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import Iterator
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,6 +24,7 @@ from locktender.model.answer import ABORT
 __all__ = ["ModelServer", "listen"]
 
 _STALLED_READER_MS = 120_000  # RFC 5482
+_NO_LINGER = struct.pack("ii", 1, 0)  # on, for no time: the connection is reset; see socket(7)
 _LAST_BYTES_S = 2  # for the answers that the gates have let go to reach their callers
 
 
@@ -104,11 +107,19 @@ def _abortable(app: ASGIApp) -> ASGIApp:
         cycle = getattr(send, "__self__", None)  # uvicorn's own, since no middleware is around us
         transport = getattr(cycle, "transport", None)
         if transport is not None:
-            abort = {ABORT: {"connection": transport.abort}}
+            abort = {ABORT: {"connection": partial(_cut_off, transport)}}
             scope["extensions"] = {**scope.get("extensions", {}), **abort}
         await app(scope, receive, send)
 
     return call
+
+
+def _cut_off(transport: asyncio.Transport) -> None:
+    """Close a connection at once, and throw away what its caller has not read."""
+    connection = transport.get_extra_info("socket")
+    # Else the kernel would keep what it has, and the connection, for as long as it tries to send.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()
 
 
 class _Uvicorn(uvicorn.Server):
