@@ -104,15 +104,26 @@ def test_a_models_table_is_handed_out_in_the_slices_of_the_model_layer(folder: P
 
 
 def test_the_services_slice_is_handed_out(folder: Path) -> None:
-    write(folder, "max_body_bytes = 10\nmax_body_values = 5\nkeep_alive_s = 2.5")
-    service = read_settings(None).service
-    assert service == ServiceSettings(max_body_bytes=10, max_body_values=5, keep_alive_s=2.5)
+    write(
+        folder,
+        "max_body_bytes = 10\nmax_body_values = 5\nkeep_alive_s = 2.5\n"
+        "max_unread_bytes = 9\nunread_s = 1.5",
+    )
+    assert read_settings(None).service == ServiceSettings(
+        max_body_bytes=10,
+        max_body_values=5,
+        keep_alive_s=2.5,
+        max_unread_bytes=9,
+        unread_s=1.5,
+    )
 
 
 def test_every_setting_of_the_model_layer_can_be_set(folder: Path) -> None:
     kinds = (GateSettings, SupervisionSettings)
     names = sorted({name for kind in kinds for name in kind.__dataclass_fields__})
-    values: dict[str, int] = {**dict.fromkeys(names, 5), "canary": False}
+    values: dict[str, Any] = {name: 0.75 if name.startswith("batch") else 5 for name in names} | {
+        "canary": False
+    }
     written = (f"{name} = {str(value).lower()}" for name, value in values.items())
     write(folder, "[models.m]\n" + "\n".join(written))
     settings = read_settings(None).model("m")

@@ -24,7 +24,8 @@ FORGED = {
     "X-Request-Timeout-Seconds": "86400",
 }
 ONE_PLACE = {"max_running": 1, "max_waiting": 0}
-EIGHT_MEGABYTES = f"repeat 4000: {2000 * 'x'}"  # more than the buffers of any socket hold
+N_WORDS = 2000
+LONG = f"repeat {N_WORDS}: {1000 * 'x'}"  # more than the buffers of any socket hold
 AMPLE_BYTES = 100_000_000
 LIMIT_S = 20.0
 
@@ -94,13 +95,12 @@ async def test_every_answer_names_the_share_of_an_outer_request(start_service: S
 async def test_an_answer_that_nobody_reads_holds_no_place_and_is_cut_off_in_time(
     start_service: Starter, stream: bool
 ) -> None:
-    service = start_service(ONE_PLACE, unread_s=1.0, max_unread_bytes=AMPLE_BYTES)
+    service = start_service(ONE_PLACE, unread_s=3.0, max_unread_bytes=AMPLE_BYTES)
     await service.until(lambda status: status["ready"])
-    with _unread(service, EIGHT_MEGABYTES, stream=stream) as caller, anyio.fail_after(LIMIT_S):
-        if stream:
-            await service.until(lambda status: status["sending"] == 1)
-        else:
-            await service.outcomes(1)
+    with _unread(service, LONG, stream=stream) as caller, anyio.fail_after(LIMIT_S):
+        await service.until(lambda status: status["running"] == 1)
+        await service.until(lambda status: status["running"] == 0)
+        assert (await service.status())["sending"] == (1 if stream else 0)
         assert (await service.ask("the next")).text == "the next"
         assert await _is_cut_off(caller)
         await service.until(lambda status: status["sending"] == 0)
@@ -113,13 +113,15 @@ async def test_an_answer_that_nobody_reads_holds_no_place_and_is_cut_off_in_time
 async def test_a_stream_that_leaves_more_unread_than_it_may_is_cut_off_at_once(
     start_service: Starter,
 ) -> None:
-    service = start_service(ONE_PLACE, unread_s=600.0, max_unread_bytes=1_000_000)
+    service = start_service(ONE_PLACE, unread_s=600.0, max_unread_bytes=100_000)
     await service.until(lambda status: status["ready"])
-    with _unread(service, EIGHT_MEGABYTES, stream=True) as caller, anyio.fail_after(LIMIT_S):
+    with _unread(service, LONG, stream=True) as caller, anyio.fail_after(LIMIT_S):
+        await service.until(lambda status: status["running"] == 1)
+        await service.until(lambda status: status["running"] == 0)
         assert await service.outcomes(1) == {"cancelled": 1}
         assert await _is_cut_off(caller)
-    reply = await service.ask(EIGHT_MEGABYTES, stream=True, max_tokens=4000)
-    assert len(reply.text.split()) == 4000  # of one who reads
+    reply = await service.ask(LONG, stream=True)
+    assert len(reply.text.split()) == N_WORDS  # of one who reads
 
 
 @contextmanager
@@ -127,7 +129,7 @@ def _unread(service: Service, content: str, **fields: Any) -> Iterator[socket.so
     """Ask as `Service.ask` does, and leave the answer unread."""
     address = urlsplit(service.url)
     message = {"role": "user", "content": content}
-    asked = {"model": service.model, "messages": [message], "max_tokens": 4000, **fields}
+    asked = {"model": service.model, "messages": [message], "max_tokens": N_WORDS, **fields}
     body = json.dumps(asked).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.socket() as caller:

@@ -3,10 +3,16 @@
 import inspect
 
 from locktender.core import errors
-from locktender.core.errors import ConfigError, EngineStartError, InvalidRequest, LocktenderError
+from locktender.core.errors import (
+    AnswerUnread,
+    ConfigError,
+    EngineStartError,
+    InvalidRequest,
+    LocktenderError,
+)
 from locktender.wire.error_code import find_kind
 
-NEVER_SENT = {ConfigError, EngineStartError}
+NEVER_SENT = {AnswerUnread, ConfigError, EngineStartError}
 
 
 def test_every_code_that_is_sent_is_known() -> None:
@@ -20,7 +26,7 @@ def test_every_code_that_is_sent_is_known() -> None:
 
 
 def test_what_no_caller_is_told_is_not_known() -> None:
-    assert [find_kind(kind.code) for kind in NEVER_SENT] == [None, None]
+    assert [find_kind(kind.code) for kind in NEVER_SENT] == [None, None, None]
 
 
 def test_the_code_that_two_classes_share_means_the_nearer_one() -> None:

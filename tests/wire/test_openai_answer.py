@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from locktender.core import errors
 from locktender.core.errors import (
+    AnswerUnread,
     CapacityError,
     ConfigError,
     ContextTooLong,
@@ -114,11 +115,11 @@ def test_a_whole_answer_of_another_shape_is_the_peers_fault(body: bytes) -> None
         parse_completion(body)
 
 
-# What a caller may get; the others end a start.
+# What a caller may get; the others end a start, or a connection.
 SENT = [
     kind
     for name in errors.__all__
-    if (kind := getattr(errors, name)) not in {ConfigError, EngineStartError}
+    if (kind := getattr(errors, name)) not in {AnswerUnread, ConfigError, EngineStartError}
 ]
 
 

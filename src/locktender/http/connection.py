@@ -116,7 +116,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self.scope["extensions"] = offer(self.transport.abort)
+        self.scope["extensions"] = offer(self.transport)
 
     def on_headers_complete(self) -> None:
         """Begin to answer, unless the head is too large."""

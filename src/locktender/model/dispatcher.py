@@ -57,6 +57,7 @@ class Dispatcher:
         self._is_draining = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self.share = self._entrance.share  # places of the calls of one outer request, at most
         self.n_tokens = 0  # new tokens handed over since the start
 
     def __repr__(self) -> str:
@@ -64,10 +65,7 @@ class Dispatcher:
 
     @property
     def n_waiting(self) -> int:
-        """Places to wait in that are taken.
-
-        While an engine is down more may be in line: they have the places of those that would run.
-        """
+        """Places to wait in that are taken; who is in line beyond them has a place to run in."""
         return min(len(self._line), self._settings.max_waiting)
 
     @property
@@ -84,11 +82,6 @@ class Dispatcher:
     def n_sending(self) -> int:
         """Answers that wait to be read, and have no place any more."""
         return self._n_visits - self._entrance.n_inside - self.n_outside
-
-    @property
-    def share(self) -> int:
-        """The places that the calls of one outer request may have at once."""
-        return self._entrance.share
 
     def drain(self) -> None:
         """Refuse new requests from now on; those inside are seen to their end."""
@@ -136,15 +129,7 @@ class Dispatcher:
         try:
             visit = self._admit(request, scope)
         except LocktenderError as error:
-            ended = RequestEnded(
-                request_id=request.id,
-                model=self._model,
-                outcome=outcome_of(error),
-                total_s=0.0,
-                code=error.code,
-                caller_id=scope.caller_id,
-            )
-            self._observer(ended)
+            self._observer(_refused(request, scope, error))
             raise
         self._n_visits += 1
         self._idle.clear()
@@ -247,24 +232,42 @@ class Dispatcher:
 
     async def _turn(self, visit: Visit) -> Run:
         """Wait for a place, and in line.  Raises: WaitTooLong, and what `Line.turn` does."""
+        run = await self._line.turn(visit) if await self._has_place(visit) else None
+        if run is None:
+            raise _late(visit, self._settings.max_wait_s, self._entrance.retry_after_s)
+        return run
+
+    async def _has_place(self, visit: Visit) -> bool:
+        """Return whether `visit` has a place, or has been given one in time."""
         if not visit.permit.is_inside:
             try:
                 await self._entrance.wait(visit.permit, visit.ticket.leave_at)
-            except TimeoutError as error:
-                raise self._late(visit) from error
+            except TimeoutError:
+                return False
             # Its place in the line is that of one who comes now.
             visit.ticket = replace(visit.ticket, sequence=next(self._sequences))
-        run = await self._line.turn(visit)
-        if run is None:
-            raise self._late(visit)
-        return run
+        return True
 
-    def _late(self, visit: Visit) -> WaitTooLong | DeadlineExceeded:
-        """Describe a wait that was too long."""
-        if visit.ticket.leave_at >= visit.deadline:
-            return _deadline_exceeded(visit, "waited")
-        message = f"No engine was free within {self._settings.max_wait_s:g} s. Try again later."
-        return WaitTooLong(message, self._entrance.retry_after_s)
+
+def _refused(request: GenerationRequest, scope: Scope, error: LocktenderError) -> RequestEnded:
+    return RequestEnded(
+        request_id=request.id,
+        model=request.model,
+        outcome=outcome_of(error),
+        total_s=0.0,
+        code=error.code,
+        caller_id=scope.caller_id,
+    )
+
+
+def _late(
+    visit: Visit, max_wait_s: float, retry_after_s: float | None
+) -> WaitTooLong | DeadlineExceeded:
+    """Describe a wait that was too long."""
+    if visit.ticket.leave_at >= visit.deadline:
+        return _deadline_exceeded(visit, "waited")
+    message = f"No engine was free within {max_wait_s:g} s. Try again later."
+    return WaitTooLong(message, retry_after_s)
 
 
 def _expire(run: Run, visit: Visit) -> None:
