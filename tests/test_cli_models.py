@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from locktender.cli_models import models_app
 from locktender.core.errors import ConfigError
 from locktender.model.catalogue import KNOWN_MODELS
+from locktender.model.checksum import remember_sha256
 
 SMOLLM2 = KNOWN_MODELS[0]
 
@@ -27,12 +28,13 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def cached(root: Path) -> Path:
-    """Put a file where the weights belong; by its size alone it is taken for them."""
+    """Put a file where the weights belong, noted as checked: so it is taken for them."""
     folder = root / "models" / f"{SMOLLM2.name}-{SMOLLM2.sha256[:12]}"
     folder.mkdir(parents=True)
     path = folder / SMOLLM2.file_name
     with path.open("wb") as file:
         file.truncate(SMOLLM2.n_bytes)  # sparse: it takes no room on the disk
+    remember_sha256(path, SMOLLM2.sha256)
     return path
 
 
