@@ -8,9 +8,18 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from harness.fixture import anyio_backend, client, smollm2, start_service
+from harness.hf_folder import hf_folder, transformers_stepper
 from locktender.model.engine import EngineSpec, Stepper, load_engine
 
-__all__ = ["anyio_backend", "client", "openvino_stepper", "smollm2", "start_service"]
+__all__ = [
+    "anyio_backend",
+    "client",
+    "hf_folder",
+    "openvino_stepper",
+    "smollm2",
+    "start_service",
+    "transformers_stepper",
+]
 
 # Before torch is imported.  More threads gain little, and lose much beside other processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
