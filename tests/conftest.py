@@ -8,15 +8,18 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from harness.fixture import anyio_backend, client, own_state, smollm2, start_service
+from harness.hf_folder import hf_folder, transformers_stepper
 from locktender.model.engine import EngineSpec, Stepper, load_engine
 
 __all__ = [
     "anyio_backend",
     "client",
+    "hf_folder",
     "openvino_stepper",
     "own_state",
     "smollm2",
     "start_service",
+    "transformers_stepper",
 ]
 
 # Before torch is imported.  More threads gain little, and lose much beside other processes.
