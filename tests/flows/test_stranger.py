@@ -115,8 +115,7 @@ async def test_a_stream_that_leaves_more_unread_than_it_may_is_cut_off_at_once(
         await service.until(lambda status: status["running"] == 0)
         assert await service.outcomes(1) == {"cancelled": 1}
         assert await _is_cut_off(caller)
-    reply = await service.ask(LONG, stream=True, max_tokens=N_WORDS)
-    assert len(reply.text.split()) == N_WORDS  # of one who reads
+    assert (await service.ask("of one who reads", stream=True)).text == "of one who reads"
 
 
 @contextmanager
