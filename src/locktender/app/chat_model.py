@@ -40,6 +40,9 @@ _SETTINGS = ("temperature", "top_p", "seed", "max_tokens", "stop")
 _GRANTED = {"stream", "stream_usage"}
 
 
+_key = secret_from_env("LOCKTENDER_API_KEY", default=None)
+
+
 class ChatLocktender(BaseChatModel):
     """A model of a locktender model service.
 
@@ -58,9 +61,7 @@ class ChatLocktender(BaseChatModel):
     max_tokens: int | None = None  # new tokens
     stop: list[str] | str | None = None
     timeout_s: float | None = Field(default=None, gt=0)  # of one call; None: as the model allows
-    api_key: SecretStr | None = Field(
-        default_factory=secret_from_env("LOCKTENDER_API_KEY", default=None)
-    )
+    api_key: SecretStr | None = Field(default_factory=_key)
     tenant: str | None = None  # whom calls are made for, where the outer request does not say
     max_concurrency: int = Field(
         default=64, ge=1

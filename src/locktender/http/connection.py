@@ -125,8 +125,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._check_head()
         self._is_in_head = False
         self._n_unread = 0
-        if self._head_timer is not None:
-            self._stop_head_timer()
+        self._stop_head_timer()
         self._is_offer = has_upgrade = self.parser.should_upgrade()
         if has_upgrade:
             self._check_method()
