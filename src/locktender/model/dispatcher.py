@@ -7,7 +7,7 @@ event loop.  Above, `service` turns HTTP into requests; below, a `Pool` of repli
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -232,21 +232,23 @@ class Dispatcher:
 
     async def _turn(self, visit: Visit) -> Run:
         """Wait for a place, and in line.  Raises: WaitTooLong, and what `Line.turn` does."""
-        run = await self._line.turn(visit) if await self._has_place(visit) else None
+        has_place = await _has_place(visit, self._entrance, self._sequences)
+        run = await self._line.turn(visit) if has_place else None
         if run is None:
             raise _late(visit, self._settings.max_wait_s, self._entrance.retry_after_s)
         return run
 
-    async def _has_place(self, visit: Visit) -> bool:
-        """Return whether `visit` has a place, or has been given one in time."""
-        if not visit.permit.is_inside:
-            try:
-                await self._entrance.wait(visit.permit, visit.ticket.leave_at)
-            except TimeoutError:
-                return False
-            # Its place in the line is that of one who comes now.
-            visit.ticket = replace(visit.ticket, sequence=next(self._sequences))
-        return True
+
+async def _has_place(visit: Visit, entrance: Entrance, sequences: Iterator[int]) -> bool:
+    """Return whether `visit` has a place, or has been given one in time."""
+    if not visit.permit.is_inside:
+        try:
+            await entrance.wait(visit.permit, visit.ticket.leave_at)
+        except TimeoutError:
+            return False
+        # Its place in the line is that of one who comes now.
+        visit.ticket = replace(visit.ticket, sequence=next(sequences))
+    return True
 
 
 def _refused(request: GenerationRequest, scope: Scope, error: LocktenderError) -> RequestEnded:
