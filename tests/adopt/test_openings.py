@@ -7,12 +7,14 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from langchain_core.runnables import RunnableLambda
 
-from adopt.chains.models import Echo, pipeline
+from adopt.chains.models import Echo, pipeline, remote
 from locktender.adopt.discover import survey
 from locktender.adopt.holders import UNSET
 from locktender.adopt.openings import Opening
@@ -85,6 +87,81 @@ def test_what_an_object_sets_later_is_said_and_its_other_fields_are_not() -> Non
         "chain.func:lazy.other:Echo makes a model when it runs",
         "chain.func:lazy.llm:pipeline:HuggingFacePipeline makes a model when it runs",
     ]
+
+
+class _State:
+    """What an app keeps; it is filled when the app starts."""
+
+    def __init__(self) -> None:
+        self.llm: Any = None
+        self.size: int | None = None
+
+    def answer(self, text: str) -> Any:
+        return self.llm.invoke(text) if self.size is None else self.llm(text)
+
+
+@dataclass(slots=True)
+class _Slotted:
+    llm: Any = None
+
+
+class _Settings:
+    llm: Any = None
+
+
+class _Declared:
+    llm: Any
+
+
+class _Made:
+    """An object whose attributes are made up."""
+
+    def __getattr__(self, name: str) -> Any:
+        return name
+
+    @property
+    def llm(self) -> Any:
+        return None
+
+
+_state = _State()
+_outer = SimpleNamespace(inner=_State())
+
+
+def _places_within(holder: Any) -> list[str]:
+    return _said(RunnableLambda(lambda text: holder.llm.invoke(text.strip())))
+
+
+@pytest.mark.parametrize(
+    "holder", [_State(), _Slotted(), _Settings(), _Settings, SimpleNamespace(llm=None)]
+)
+def test_an_attribute_that_is_filled_later_is_said_if_more_is_asked_of_it(holder: Any) -> None:
+    assert _places_within(holder) == ["chain.func:holder.llm is None so far"]
+    assert _said(RunnableLambda(lambda text: holder.llm(text.strip()))) == [
+        "chain.func:holder.llm is None so far"
+    ]
+
+
+def test_so_are_those_of_globals_of_what_they_hold_and_of_a_method_s_own_object() -> None:
+    assert _said(RunnableLambda(lambda text: _state.llm.invoke(text.strip()))) == [
+        "chain.func:_state.llm is None so far"
+    ]
+    assert _said(RunnableLambda(lambda text: _outer.inner.llm(text.strip()))) == [
+        "chain.func:_outer.inner.llm is None so far"
+    ]
+    assert _said(RunnableLambda(_State().answer)) == ["chain.func.__self__.llm is None so far"]
+    assert _places_within(_Declared()) == ["chain.func:holder.llm is not assigned yet"]
+
+
+def test_nothing_is_said_of_attributes_that_are_made_up_or_filled() -> None:
+    filled = _State()
+    filled.llm = object()
+    for holder in (_Made(), filled, remote()):
+        assert _places_within(holder) == []
+    slotted = _Slotted()
+    assert _said(RunnableLambda(lambda _: slotted.llm)) == []  # it may be a number as well
+    made = _Made()
+    assert _said(RunnableLambda(lambda text: made.other.invoke(text))) == []
 
 
 def test_holders_that_are_empty_are_said() -> None:

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Callable
 from contextvars import copy_context
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from langchain_core.runnables import RunnableLambda
 
 from adopt.chains.models import AsyncEcho, Echo, EchoChat, EchoEmbeddings, remote
+from adopt.raw import llama
 from locktender.adopt.discover import survey
 from locktender.adopt.guard import guard_all
 from locktender.adopt.swap import plain_class
@@ -66,6 +68,17 @@ def test_a_place_that_opens_within_what_has_come_is_watched_too() -> None:
     outer["service"].start()
     _begin(watch)
     assert _is_guarded(outer["service"].llm)
+
+
+@pytest.mark.parametrize("make", [Echo, llama])
+def test_what_an_app_puts_into_its_state_when_it_starts_is_guarded(
+    make: Callable[[], Any],
+) -> None:
+    state = SimpleNamespace(model=None)
+    watch = _watch(RunnableLambda(lambda text: state.model(text.strip())))
+    state.model = make()
+    _begin(watch)
+    assert _is_guarded(state.model)
 
 
 def test_a_model_that_is_met_in_a_run_is_guarded_at_that_call() -> None:

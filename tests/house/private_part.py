@@ -308,10 +308,10 @@ PARTS: tuple[Part, ...] = (
     ),
     Part("langgraph.types.Send.timeout", "app.extension", "A Send has no limit.", since="1.2.0"),
     # pydantic
-    Part("pydantic.BaseModel.__pydantic_extra__", "adopt.contents", _LEFT_OUT),
+    Part("pydantic.BaseModel.__pydantic_extra__", "adopt.attribute adopt.contents", _LEFT_OUT),
     Part(
         "pydantic.BaseModel.__pydantic_private__",
-        "adopt.contents adopt.heavy",
+        "adopt.attribute adopt.contents adopt.heavy",
         _LEFT_OUT,
     ),
     # torch
@@ -496,11 +496,13 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "Python's, and documented": (
         "adopt.contents: _abc_",
+        "adopt.attribute: except AttributeError",
         "adopt.contents: except AttributeError",
         "adopt.openings: hasattr(builtins, first)",
         "adopt.factory_crew: name",
         "adopt.factory_stepper: close",
         "adopt.hazards: except AttributeError",
+        "adopt.openings: _replace",
         "adopt.tool_call: _replace",
         "app.routes: args",
         "deploy.server: TCP_USER_TIMEOUT",

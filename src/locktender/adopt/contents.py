@@ -21,6 +21,7 @@ from types import (
 )
 from typing import Any, cast
 
+from locktender.adopt.author import home_module, is_others
 from locktender.adopt.holders import reader_of
 from locktender.adopt.lineage import home_of, lineage, package_of, qualified_name
 from locktender.adopt.named import named_by
@@ -124,22 +125,23 @@ class Shape:
         self.slots = tuple(_slots_of(kinds))
 
 
-def contents_of(value: object, shape: Shape | None = None) -> Parts:
+def contents_of(value: object, shape: Shape | None = None, side: str | None = None) -> Parts:
     """Yield what `value` holds, each with what is to be added to the path to it.
 
-    Of its class it is `class_contents` that tells.  `shape` is that of the class, if it is known.
+    Of its class it is `class_contents` that tells.  `shape` is that of the class, if it is known,
+    and `side` what `author` says of it.
     """
     shape, kind = shape or Shape(type(value)), type(value)
     if kind is FunctionType:
-        yield from _of_function(cast("FunctionType", value))
+        yield from _of_function(cast("FunctionType", value), side)
     elif kind is MethodType:
         method = cast("MethodType", value)
         yield ".__self__", method.__self__
         yield "", method.__func__
     elif shape.is_module:
-        yield from _of_module(value)
+        yield from _of_module(value, side)
     elif shape.is_class:
-        yield from class_contents(cast("type", value))
+        yield from class_contents(cast("type", value), side)
     else:
         if shape.held is not None:
             yield from shape.held(value)
@@ -165,16 +167,15 @@ def closed_by(function: FunctionType) -> dict[str, object]:
     return named
 
 
-def _of_function(function: FunctionType) -> Parts:
+def _of_function(function: FunctionType, side: str | None) -> Parts:
     code, named = function.__code__, closed_by(function)
     for name, part in named.items():
         # Of a module the code says what it takes from it.
         if ModuleType not in lineage(type(part)):
             yield f":{name}", part
     yield from ((f".{name}", part) for name, part in list(vars(function).items()))
-    # `__module__` may be what a decorator copied from another function.
-    if not is_library(str(function.__globals__.get("__name__"))):
-        known = named_by(code, function.__globals__, named)
+    if not is_others(home_module(function), side):
+        known = named_by(code, function.__globals__, named, side)
         yield from ((f":{name}", part) for name, part in known)
 
 
@@ -222,8 +223,8 @@ def fields_of(value: object) -> dict[str, Any]:
     """Return an instance's own dictionary, and an empty one where there is none."""
     for kind in lineage(type(value)):
         entry = kind.__dict__.get("__dict__")
-        if type(entry) is GetSetDescriptorType:
-            held = entry.__get__(value)  # which may grow meanwhile, in another thread
+        if type(entry) in (GetSetDescriptorType, MemberDescriptorType):
+            held = cast("Any", entry).__get__(value)  # may grow meanwhile, in another thread
             return held if issubclass(type(held), dict) else {}
         if entry is not None:  # a property: the class's own code
             break
@@ -237,10 +238,10 @@ def _slots_of(kinds: tuple[type, ...]) -> Iterator[tuple[str, Any]]:
                 yield name, entry
 
 
-def class_contents(kind: type) -> Parts:
+def class_contents(kind: type, side: str | None = None) -> Parts:
     """Yield the attributes of a user's class, and its methods: they may use a global model."""
     for each in lineage(kind):
-        if is_library(home_of(each)):
+        if is_others(home_of(each), side):
             continue
         for name, entry in list(each.__dict__.items()):
             part = _unwrapped(entry)
@@ -248,7 +249,9 @@ def class_contents(kind: type) -> Parts:
                 yield f".{name}", part
 
 
-def _of_module(module: object) -> Parts:
+def _of_module(module: object, side: str | None) -> Parts:
+    if is_others(home_module(module), side):
+        return
     names = cast("dict[str, object]", ModuleType.__getattribute__(module, "__dict__"))
     for name, part in list(names.items()):
         if not name.startswith("__") and ModuleType not in lineage(type(part)):

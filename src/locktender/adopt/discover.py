@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from types import FunctionType, MethodType
 from typing import Any
 
+from locktender.adopt.author import ELSEWHERE, home_module, side_of
 from locktender.adopt.contents import Shape, class_contents, contents_of, is_cut, is_opaque
 from locktender.adopt.hazards import is_model_class, is_raw_class, is_tokenizer_class
 from locktender.adopt.heavy import inner_of
-from locktender.adopt.openings import Opening, is_users, loader_in, opener_of
+from locktender.adopt.lineage import home_of, lineage, qualified_name
+from locktender.adopt.openings import Opening, loader_in, opener_of
+from locktender.adopt.packages import is_library
 
 __all__ = ["Found", "Survey", "discover", "survey"]
 
@@ -25,9 +28,10 @@ _MAX_OBJECTS = 100_000  # an agent with a few tools has about a thousand
 _MAX_DEPTH = 200
 _MAX_OPENINGS = 2000
 _MAX_CUTS = 5  # that are told of
+_COLLECTIONS = frozenset({"collections.abc.Collection", "collections.UserDict"})
 _OF_NETWORKS = frozenset({"._buffers", "._modules", "._parameters"})  # of torch
 
-_Part = tuple[str, Any, int]
+_Part = tuple[str, Any, int, str | None]  # path, object, depth, and `author`'s side of its holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +95,17 @@ class _Search:
     def run(self, roots: Iterable[tuple[str, object]]) -> Survey:
         """Walk."""
         waiting: deque[_Part] = deque(
-            (name, root, 0) for name, root in roots if self._is_worth(root)
+            (name, root, 0, None) for name, root in roots if self._is_worth(root)
         )
         while waiting:
-            path, value, depth = waiting.popleft()
+            path, value, depth, side = waiting.popleft()
             if id(value) in self._seen:
                 continue
             if len(self._seen) >= self._max_objects:
                 self._cuts[path] = None
                 break
             self._seen[id(value)] = value
-            parts = self._look(path, value, depth)
+            parts = self._look(path, value, depth, side_of(value, side))
             if is_cut(value) or (parts and depth >= self._max_depth):
                 self._cuts[path] = None
             if depth < self._max_depth:
@@ -114,23 +118,25 @@ class _Search:
             tuple(self._tokenizers),
         )
 
-    def _look(self, path: str, value: Any, depth: int) -> list[_Part]:
+    def _look(self, path: str, value: Any, depth: int, side: str | None) -> list[_Part]:
         """Note what `value` is, and return what it holds."""
         kind = self._kind_of(value)
         self._note_object(path, value, kind)
         if kind.is_leaf:
             return []
-        if kind.openings is not None:
+        is_told = side != ELSEWHERE or kind.is_collection
+        # What the functions of somebody else's package name is theirs, and too much to watch.
+        if kind.openings is not None and (is_told or type(value) is not FunctionType):
             for opening in kind.openings(path, value):
-                self._note(opening)
+                self._note(opening, is_told=is_told)
         parts: list[_Part] = []
-        for suffix, part in self._parts(value, kind):
+        for suffix, part in self._parts(value, kind, side):
             if id(part) not in self._seen and self._is_worth(part):
-                parts.append((path + suffix, part, depth + 1))
+                parts.append((path + suffix, part, depth + 1, side))
             loader = loader_in(path + suffix, part) if self._kind_of(part).is_called else None
-            if loader is not None:
+            if loader is not None and side != ELSEWHERE:
                 self._has_user_code = True
-                self._note(loader)
+                self._note(loader, is_told=True)
         return parts
 
     def _note_object(self, path: str, value: Any, kind: "_Kind") -> None:
@@ -139,16 +145,19 @@ class _Search:
         elif kind.is_model:
             self._found.append(Found(path, value))
         self._has_user_code |= not kind.is_leaf and (
-            kind.is_users or (type(value) in (FunctionType, type) and is_users(value))
+            kind.is_users
+            or (type(value) in (FunctionType, type) and not is_library(home_module(value)))
         )
 
-    def _parts(self, value: object, kind: "_Kind") -> Iterator[tuple[str, object]]:
-        for suffix, part in contents_of(value, kind.shape):
+    def _parts(
+        self, value: object, kind: "_Kind", side: str | None
+    ) -> Iterator[tuple[str, object]]:
+        for suffix, part in contents_of(value, kind.shape, side):
             if not (kind.is_raw and suffix in _OF_NETWORKS):  # whose layers are no others
                 yield suffix, part
         if kind.is_new:  # what its class has is the same for all of a kind
             kind.is_new = False
-            yield from class_contents(type(value))
+            yield from class_contents(type(value), side)
 
     def _is_worth(self, value: object) -> bool:
         kind = self._kind_of(value)
@@ -163,7 +172,9 @@ class _Search:
             known = self._kinds[id(kind)] = _Kind(value)
         return known
 
-    def _note(self, opening: Opening) -> None:
+    def _note(self, opening: Opening, *, is_told: bool) -> None:
+        if not is_told:
+            opening.why = ""
         if len(self._openings) < _MAX_OPENINGS or opening.why:
             self._openings.setdefault((opening.path, opening.why), opening)
 
@@ -177,11 +188,14 @@ class _Kind:
         self.is_model = is_model_class(self.kind)
         self.is_raw = is_raw_class(self.kind)
         self.is_tokenizer = is_tokenizer_class(self.kind)
-        self.is_users = is_users(value) and type(value) is not FunctionType
+        self.is_users = not is_library(home_of(self.kind))
         self.is_leaf = self.is_tokenizer or (self.is_raw and not self.is_users)
         self.shape = Shape(self.kind)
         self.is_called = self.shape.is_class or self.kind in (FunctionType, MethodType)
         self.openings = opener_of(self.kind)
+        self.is_collection = any(
+            qualified_name(each) in _COLLECTIONS for each in lineage(self.kind)
+        )
         # Of a class and a module it depends on which one it is.
         is_named = self.shape.is_class or self.shape.is_module
         self.is_opaque = None if is_named else is_opaque(value)

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from locktender.adopt.author import is_others
 from locktender.adopt.lineage import lineage
-from locktender.adopt.packages import is_library
 from locktender.adopt.reading import Import, Mentions, mentions_of
 
 __all__ = ["module_of", "named_by"]
@@ -23,11 +23,13 @@ _Named = Iterator[tuple[str, object]]
 _OF_THE_MODULE = frozenset({"eval", "exec", "globals"})
 
 
-def named_by(code: CodeType, names: Mapping[str, Any], closed: Mapping[str, Any]) -> _Named:
+def named_by(
+    code: CodeType, names: Mapping[str, Any], closed: Mapping[str, Any], side: str | None = None
+) -> _Named:
     """Yield the objects that `code` names, functions within it included.
 
-    `names` are the globals, `closed` what the function has from its closure and as defaults.  Each
-    object comes with the dotted name by which the code knows it.
+    `names` are the globals, `closed` what the function has from its closure and as defaults, `side`
+    is the user's package.  Each object comes with the dotted name by which the code knows it.
     """
     said = mentions_of(code)
     modules: dict[str, Any] = {}
@@ -43,7 +45,7 @@ def named_by(code: CodeType, names: Mapping[str, Any], closed: Mapping[str, Any]
     yield from _imported(said, names, modules)
     modules.update((name, part) for name, part in closed.items() if _is_module(part))
     for path, module in modules.items():
-        yield from _taken(path, module, said)
+        yield from _taken(path, module, said, side)
     if not said.globals.isdisjoint(_OF_THE_MODULE):
         yield from _looked_up(names, said)
 
@@ -105,13 +107,13 @@ def _part_of(name: str, part: str) -> object:
     return sys.modules.get(f"{name}.{part}") if value is None else value
 
 
-def _taken(path: str, module: Any, said: Mentions) -> _Named:
+def _taken(path: str, module: Any, said: Mentions, side: str | None) -> _Named:
     """Yield what the code takes from a module of the user's."""
     waiting, seen = [(path, module)], set[int]()
     while waiting:
         path, module = waiting.pop()
         names = _names_in(module)
-        if id(module) in seen or is_library(str(names.get("__name__"))):
+        if id(module) in seen or is_others(str(names.get("__name__")), side):
             continue
         seen.add(id(module))
         named = [name for name in names if name in said.words and not name.startswith("__")]

@@ -12,21 +12,23 @@ import sys
 import threading
 import weakref
 from asyncio import Future as AsyncFuture
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar
 from types import FunctionType, MethodType, ModuleType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
+from locktender.adopt.attribute import places_of
+from locktender.adopt.author import home_module, is_others
 from locktender.adopt.contents import closed_by, fields_of, size_of
 from locktender.adopt.hazards import hazard_of_class, loads
 from locktender.adopt.holders import UNSET, value_of
 from locktender.adopt.lineage import home_of, lineage, qualified_name
 from locktender.adopt.named import module_of
-from locktender.adopt.packages import is_installed, is_library
+from locktender.adopt.packages import is_library
 from locktender.adopt.reading import Mentions, mentions_of
 
-__all__ = ["Opening", "is_users", "loader_in", "opener_of"]
+__all__ = ["Opening", "loader_in", "opener_of"]
 
 _UNASSIGNED = "is not assigned yet"
 _NONE = "is None so far"
@@ -97,16 +99,6 @@ def opener_of(kind: type) -> Opener | None:
     return None if is_library(home_of(kind)) else _of_instance
 
 
-def is_users(value: object) -> bool:
-    """Whether a function, or the class of an object, is what the user has written."""
-    if type(value) is FunctionType:
-        function = value
-        module = str(function.__globals__.get("__name__"))
-        return not is_library(module) and not is_installed(function.__code__)
-    kind = type(value)
-    return not is_library(home_of(kind))
-
-
 def loader_in(path: str, value: object) -> Opening | None:
     """Return an opening if `value` is a class or a function that makes models."""
     owner = value.__self__ if type(value) is MethodType else value
@@ -128,15 +120,20 @@ def _of_inner(field: str, path: str, value: Any) -> _Openings:
 
 
 def _of_function(path: str, function: Any) -> _Openings:
-    if not is_users(function):
+    if is_library(home_module(function)):
         return
     said, names, closed = mentions_of(function.__code__), function.__globals__, closed_by(function)
-    for first, *attributes in sorted(said.dotted):
-        if first in function.__code__.co_freevars:
+    side = home_module(function).partition(".")[0]
+    for dotted in sorted(said.dotted):
+        first = dotted[0]
+        row = _Row(f"{path}:{first}", dotted[1:], dotted in said.called, side)
+        if first in closed:
+            yield from _along(row, closed[first])
+        elif first in function.__code__.co_freevars:
             continue
-        if first in names:
-            yield from _named(f"{path}:{first}", names, first, attributes)
-        elif first in said.globals and not hasattr(builtins, first) and first not in closed:
+        elif first in names:
+            yield from _along(row, names[first], _getter(names, first))
+        elif first in said.globals and not hasattr(builtins, first):
             yield _opening(f"{path}:{first}", _getter(names, first), is_used=True)
     yield from _of_closure(path, function, said)
     yield from _of_imports(path, said, names)
@@ -153,21 +150,44 @@ def _of_closure(path: str, function: Any, said: Mentions) -> _Openings:
             yield _opening(f"{path}:{name}", functools.partial(_in_cell, cell), is_used=is_used)
 
 
-def _named(path: str, names: Mapping[str, Any], name: str, attributes: list[str]) -> _Openings:
-    """Follow a name through modules and classes to the last place that it is looked up in."""
-    value = names[name]
-    for attribute in attributes:
+class _Row(NamedTuple):
+    """The attributes that code asks of something in a row."""
+
+    path: str
+    attributes: tuple[str, ...]
+    is_called: bool
+    side: str | None  # of the code
+
+    def openings(self, value: object) -> _Openings:
+        """Tell the open places of an object that the row leads through."""
+        for place in places_of(
+            self.path, value, self.attributes, is_called=self.is_called, side=self.side
+        ):
+            stored = place.read()
+            why = _UNASSIGNED if stored is UNSET else _NONE if stored is None else ""
+            yield Opening(place.path, place.read, why if place.is_used else "")
+
+
+def _along(row: _Row, value: Any, read: Callable[[], object] | None = None) -> _Openings:
+    """Follow a row through modules, classes and objects to the last place that it leads to.
+
+    `read` gives what is now where `value` was found, which is watched if the row ends there.
+    """
+    path = row.path
+    for n, attribute in enumerate(row.attributes):
         inner = _names_of(value)
         if inner is None:
+            yield from row._replace(path=path, attributes=row.attributes[n:]).openings(value)
             break
         if attribute not in inner:
-            if type in lineage(type(value)) or is_library(str(inner.get("__name__"))):
+            # A library may have names that it imports when they are asked for (PEP 562).
+            if type in lineage(type(value)) or is_others(home_module(value), row.side):
                 return
             yield _opening(f"{path}.{attribute}", _getter(inner, attribute), is_used=True)
             return
-        names, name, path, value = inner, attribute, f"{path}.{attribute}", inner[attribute]
-    if type(value) not in (FunctionType, ModuleType, type):
-        yield _opening(path, _getter(names, name), is_used=True)
+        path, value, read = f"{path}.{attribute}", inner[attribute], _getter(inner, attribute)
+    if read is not None and type(value) not in (FunctionType, ModuleType, type):
+        yield _opening(path, read, is_used=True)
 
 
 def _names_of(value: object) -> Mapping[str, Any] | None:
@@ -209,16 +229,32 @@ def _of_instance(path: str, value: Any) -> _Openings:
     for name, part in list(dict.items(fields)):
         if name not in stored and size_of(part) is not None and type(part) is not tuple:
             yield Opening(f"{path}.{name}", _getter(fields, name))
+    yield from _asked_of_itself(path, value, entries, stored)
+
+
+def _asked_of_itself(
+    path: str, value: Any, entries: list[tuple[str, Any]], known: Collection[str]
+) -> _Openings:
+    """Tell the places among the attributes that methods ask of their object."""
+    for mentions in _mentions_in(entries):
+        for attributes in sorted(mentions.own):
+            if attributes[0] not in known:
+                row = _Row(path, attributes, attributes in mentions.own_called, None)
+                yield from row.openings(value)
 
 
 def _stored_later(entries: list[tuple[str, Any]]) -> set[str]:
     """Return the attributes that methods set after their object was made."""
     return {
         attribute
-        for name, entry in entries
-        if type(entry) is FunctionType and name not in _BORN
-        for attribute in mentions_of(entry.__code__).stored
+        for mentions in _mentions_in([each for each in entries if each[0] not in _BORN])
+        for attribute in mentions.stored
     }
+
+
+def _mentions_in(entries: list[tuple[str, Any]]) -> list[Mentions]:
+    """Return what the methods among the entries of a class mention."""
+    return [mentions_of(entry.__code__) for _, entry in entries if type(entry) is FunctionType]
 
 
 def _of_alternatives(path: str, value: Any) -> _Openings:
@@ -232,7 +268,7 @@ def _of_variable(path: str, variable: Any) -> _Openings:
 
 
 def _of_cache(path: str, cached: Any) -> _Openings:
-    if is_users(cached.__wrapped__):
+    if not is_library(home_module(cached.__wrapped__)):
         why = "" if _size(cached) else "has not been called yet"
         yield Opening(path, lambda: cached, why)
 

@@ -7,9 +7,13 @@ the user's: neither the globals of its functions nor the attributes of its class
 """
 
 import sys
-from types import CodeType
 
-__all__ = ["is_installed", "is_library", "is_opaque_package", "is_standard_opaque"]
+__all__ = [
+    "is_chain_library",
+    "is_library",
+    "is_opaque_package",
+    "is_standard_opaque",
+]
 
 _STANDARD = sys.stdlib_module_names - {"__main__"}
 _HOLDING = frozenset(
@@ -53,6 +57,8 @@ _LIBRARIES = _OPAQUE | frozenset(
 )
 
 
+# Their objects hold what the user has put together.
+_OF_CHAINS = ("langchain", "langgraph", "locktender")
 _COMPILED = "_cython_"  # the classes of compiled functions
 
 
@@ -62,9 +68,9 @@ def is_library(module: str) -> bool:
     return package in _LIBRARIES or package in _STANDARD or package.startswith(_COMPILED)
 
 
-def is_installed(code: CodeType) -> bool:
-    """Whether code is a package's that was installed, and not what the user is writing."""
-    return any(part in code.co_filename for part in ("site-packages", "dist-packages"))
+def is_chain_library(module: str) -> bool:
+    """Whether a module is of a library whose objects are the links of chains."""
+    return is_library(module) and module.startswith(_OF_CHAINS)
 
 
 def is_opaque_package(package: str) -> bool:

@@ -6,7 +6,9 @@ code.  What these stand for is `named`'s to say; nothing is run.
 """
 
 import dis
+import sys
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
@@ -17,9 +19,16 @@ __all__ = ["Import", "Mentions", "mentions_of"]
 _NAME = frozenset({"LOAD_CLASSDEREF", "LOAD_DEREF", "LOAD_FROM_DICT_OR_DEREF"})
 _GLOBAL = frozenset({"LOAD_FROM_DICT_OR_GLOBALS", "LOAD_GLOBAL", "LOAD_NAME"})
 _ATTRIBUTE = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+_LOCAL = frozenset(
+    {
+        *("LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_FAST_CHECK", "LOAD_DEREF"),
+        *("LOAD_FAST_LOAD_FAST", "LOAD_FAST_BORROW_LOAD_FAST_BORROW"),
+    }
+)
 _SILENT = frozenset(
     {"CACHE", "COPY_FREE_VARS", "EXTENDED_ARG", "MAKE_CELL", "NOP", "PRECALL", "PUSH_NULL"}
 )
+_MARKS_CALLS = sys.version_info >= (3, 12)  # in the argument of LOAD_ATTR
 _SPACES = frozenset({"eval", "exec", "globals", "vars"})
 _IMPORTS = frozenset({"__import__", "import_module"})
 
@@ -37,6 +46,9 @@ class Mentions:
     """What a piece of code mentions, the functions within it included."""
 
     dotted: frozenset[tuple[str, ...]]  # ("models", "llm")
+    called: frozenset[tuple[str, ...]]  # of these, whose last attribute is called
+    own: frozenset[tuple[str, ...]]  # ("llm", "invoke") of the first argument; and if it is called
+    own_called: frozenset[tuple[str, ...]]
     globals: frozenset[str]  # of these, the first words that are names of the module
     imports: frozenset[Import]
     words: frozenset[str]  # its names and texts
@@ -50,11 +62,17 @@ def mentions_of(code: CodeType) -> Mentions:
     """Return what `code` mentions.  Read once: that takes longer than all else in a search."""
     inner = [mentions_of(each) for each in code.co_consts if isinstance(each, CodeType)]
     steps = [each for each in dis.get_instructions(code) if each.opname not in _SILENT]
+    dotted, own = list(_dotted(steps, _GLOBAL | _NAME)), list(_own(steps, code))
     names = [each.argval for each in steps if each.opname in _GLOBAL]
     words = {*code.co_names, *_texts(code.co_consts)}
     stored = (each.argval for each in steps if each.opname == "STORE_ATTR")
     return Mentions(
-        dotted=frozenset(_dotted(steps)).union(*(each.dotted for each in inner)),
+        dotted=frozenset(names for names, _ in dotted).union(*(each.dotted for each in inner)),
+        called=frozenset(names for names, is_called in dotted if is_called).union(
+            *(each.called for each in inner)
+        ),
+        own=frozenset(names for names, _ in own),
+        own_called=frozenset(names for names, is_called in own if is_called),
         globals=frozenset(names).union(*(each.globals for each in inner)),
         imports=frozenset(_imports(steps)).union(*(each.imports for each in inner)),
         words=frozenset(words).union(*(each.words for each in inner)),
@@ -74,16 +92,37 @@ def _texts(constants: tuple[Any, ...]) -> Iterator[str]:
             yield from _texts(tuple(constant))
 
 
-def _dotted(steps: list[dis.Instruction]) -> Iterator[tuple[str, ...]]:
-    """Yield each name from outside, with the attributes that are asked of it in a row."""
+def _dotted(
+    steps: list[dis.Instruction], loads: AbstractSet[str]
+) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Yield each name that is loaded, with the attributes that are asked of it in a row.
+
+    And whether the last of these is called.
+    """
     dotted: list[str] = []
+    is_called = False
     for step in steps:
         if dotted and step.opname in _ATTRIBUTE:
             dotted.append(step.argval)
+            is_called = step.opname == "LOAD_METHOD" or (_MARKS_CALLS and bool((step.arg or 0) & 1))
             continue
         if dotted:
-            yield tuple(dotted)
-        dotted = [step.argval] if step.opname in _GLOBAL | _NAME else []
+            yield tuple(dotted), is_called
+        dotted, is_called = [_name(step)] if step.opname in loads else [], False
+
+
+def _name(step: dis.Instruction) -> str:
+    """Return what is loaded; the last of two, where one instruction loads them."""
+    name: str = step.argval[-1] if isinstance(step.argval, tuple) else step.argval
+    return name
+
+
+def _own(steps: list[dis.Instruction], code: CodeType) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Yield the attributes that are asked of the first argument, a method's own object."""
+    if code.co_argcount:
+        for (name, *attributes), is_called in _dotted(steps, _LOCAL):
+            if attributes and name == code.co_varnames[0]:
+                yield tuple(attributes), is_called
 
 
 def _imports(steps: list[dis.Instruction]) -> Iterator[Import]:

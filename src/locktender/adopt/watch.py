@@ -19,6 +19,7 @@ from locktender.adopt.holders import UNSET
 from locktender.adopt.lineage import plain_kind
 from locktender.adopt.met import listen
 from locktender.adopt.openings import Opening
+from locktender.adopt.remark import cut_remark
 from locktender.core.errors import ConfigError
 
 __all__ = ["Watch"]
@@ -58,6 +59,8 @@ class Watch:
         began = time.monotonic()
         seen = survey([(place.path, value)], max_objects=_MAX_OBJECTS)
         self._guarded(seen.found)
+        if seen.cuts:
+            _log.warning("%s", cut_remark(seen.cuts))
         if place.is_first and len(self._places) < _MAX_PLACES:
             # Not of one that grows, with what each request leaves there.
             self._places.extend(_Place(opening) for opening in seen.openings)
