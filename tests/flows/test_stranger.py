@@ -125,7 +125,8 @@ def _unread(service: Service, content: str, **fields: Any) -> Iterator[socket.so
     message = {"role": "user", "content": content}
     asked = {"model": service.model, "messages": [message], "max_tokens": N_WORDS, **fields}
     body = json.dumps(asked).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
     with socket.socket() as caller:
         caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         caller.settimeout(LIMIT_S)
