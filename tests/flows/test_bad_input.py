@@ -19,7 +19,7 @@ BAD_BODIES: Mapping[str, tuple[bytes, int, str]] = {
     "not UTF-8": (b'{"model": "\xff"}', 400, "invalid_request"),
     "no object": (b"[1, 2]", 400, "invalid_request"),
     "empty": (b"", 400, "invalid_request"),
-    "deep nesting": (b"[" * 400_000 + b"]" * 400_000, 400, "invalid_request"),
+    "deep nesting": (b"[" * 40_000 + b"]" * 40_000, 400, "invalid_request"),
     "a prompt of a megabyte": (
         json.dumps({**HELLO, "messages": [{"role": "user", "content": "a " * 500_000}]}).encode(),
         413,
