@@ -126,8 +126,8 @@ def generated(seed: int) -> Iterator[Sent]:
 
 
 def _value(dice: random.Random, *, extended: bool) -> bytes:
-    """Return JSON of up to some hundred thousand bytes that is slow in one way or another."""
-    n = int(10 ** dice.uniform(0, 4.7))
+    """Return JSON of up to a hundred thousand bytes that is slow in one way or another."""
+    n = int(10 ** dice.uniform(0, 3.8))
     deep = dice.randrange(1, 1_000)
     prime = [PRIME * each for each in range(1, n)]
     plain: list[Callable[[], Any]] = [
