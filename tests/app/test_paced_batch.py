@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from langchain_core.language_models import FakeListLLM
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
 from locktender.app.paced_batch import run_batch
 
@@ -84,9 +84,10 @@ async def test_a_limit_is_langchain_s_to_keep() -> None:
         await asyncio.sleep(0)
         n_now -= 1
 
+    by_caller: RunnableConfig = {"max_concurrency": 2}
     for limited, config in (
-        (RunnableLambda(count), {"max_concurrency": 2}),
-        (RunnableLambda(count).with_config(max_concurrency=2), {}),
+        (RunnableLambda(count), by_caller),
+        (RunnableLambda(count).with_config(max_concurrency=2), RunnableConfig()),
     ):
         await run_batch(limited, range(20), [config] * 20)
         assert most == 2
