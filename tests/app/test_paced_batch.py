@@ -84,10 +84,10 @@ async def test_a_limit_is_langchain_s_to_keep() -> None:
         await asyncio.sleep(0)
         n_now -= 1
 
-    ways: list[tuple[Runnable[Any, Any], RunnableConfig]] = [
-        (RunnableLambda(count), {"max_concurrency": 2}),
-        (RunnableLambda(count).with_config(max_concurrency=2), {}),
-    ]
-    for limited, config in ways:
+    by_caller: RunnableConfig = {"max_concurrency": 2}
+    for limited, config in (
+        (RunnableLambda(count), by_caller),
+        (RunnableLambda(count).with_config(max_concurrency=2), RunnableConfig()),
+    ):
         await run_batch(limited, range(20), [config] * 20)
         assert most == 2
