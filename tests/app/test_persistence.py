@@ -94,9 +94,11 @@ async def test_the_first_call_of_a_request_is_refused_as_the_gate_says(code: str
             await model.ainvoke("hi")
         with within(OuterRequest("agent")), pytest.raises((QueueFull, WaitTooLong)):
             await model.ainvoke("hi")
+        assert len(gate.seen) == 2
         with pytest.raises((QueueFull, WaitTooLong)):
             await model.abatch(["hi"] * 5)
-        assert len(gate.seen) == 7
+        # One may come again while another of the batch asks: LangChain says how long that is.
+        assert len(gate.seen) >= 7
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
