@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
@@ -11,8 +11,9 @@ import pytest
 
 from harness.gate import until
 from locktender.app.chat_model import ChatLocktender
+from locktender.app.own_request import within
 from locktender.core.errors import DeadlineExceeded, QueueFull, UnknownModel, WaitTooLong
-from locktender.core.scope import OuterRequest, outer_request
+from locktender.core.scope import OuterRequest
 
 ANSWER = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}
 STREAM = """data: {"choices": [{"delta": {"content": "yes"}, "finish_reason": null}]}
@@ -75,15 +76,6 @@ async def serving(gate: Gate) -> AsyncIterator[Gate]:
         gate.url = f"http://{host}:{port}/v1"
         with anyio.fail_after(20):
             yield gate
-
-
-@contextmanager
-def within(outer: OuterRequest) -> Iterator[None]:
-    token = outer_request.set(outer)
-    try:
-        yield
-    finally:
-        outer_request.reset(token)
 
 
 @pytest.mark.parametrize("code", ["queue_full", "wait_too_long"])
