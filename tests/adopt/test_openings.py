@@ -124,6 +124,14 @@ class _Made:
         return None
 
 
+class _Nothing:
+    def __get__(self, instance: object, owner: type | None = None) -> None: ...
+
+
+class _Described:
+    llm = _Nothing()
+
+
 _state = _State()
 _outer = SimpleNamespace(inner=_State())
 
@@ -158,6 +166,7 @@ def test_nothing_is_said_of_attributes_that_are_made_up_or_filled() -> None:
     filled.llm = object()
     for holder in (_Made(), filled, remote()):
         assert _places_within(holder) == []
+    assert _places_within(_Described()) == []
     slotted = _Slotted()
     assert _said(RunnableLambda(lambda _: slotted.llm)) == []  # it may be a number as well
     made = _Made()

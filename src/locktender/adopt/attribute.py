@@ -2,14 +2,14 @@
 
 The last place to which a row of attributes (`state.models.llm`) leads may be empty when a chain is
 served, and be filled when the app starts.  Nothing is asked of the object's own code: a row ends at
-a property, at a method and at a class that makes up its attributes.
+a property or another descriptor, at a method, and at a class that makes up its attributes.
 """
 
 import argparse
 import types
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, partial
-from types import FunctionType, MemberDescriptorType
+from functools import partial
+from types import MemberDescriptorType
 from typing import Any, NamedTuple
 
 from locktender.adopt.author import is_others
@@ -20,7 +20,6 @@ from locktender.adopt.lineage import home_of, lineage
 __all__ = ["Place", "places_of"]
 
 _NAMESPACES = (types.SimpleNamespace, argparse.Namespace)  # of the standard library
-_COMPUTED = (FunctionType, cached_property, classmethod, property, staticmethod)
 _PYDANTIC = ("__pydantic_private__", "__pydantic_extra__")
 
 
@@ -44,13 +43,17 @@ def places_of(
         if type(value) not in _NAMESPACES and is_others(home_of(type(value)), side):
             return
         part = _stored(value, kinds, name)
-        if isinstance(part, _COMPUTED) or name.startswith("__"):
+        if _has(lineage(type(part)), "__get__") or name.startswith("__"):
             return
-        if part is UNSET and any("__getattr__" in kind.__dict__ for kind in kinds):
+        if part is UNSET and _has(kinds, "__getattr__"):
             return
         path = f"{path}.{name}"
         yield Place(path, partial(_stored, value, kinds, name), n + 1 < len(names) or is_called)
         value = part
+
+
+def _has(kinds: tuple[type, ...], name: str) -> bool:
+    return any(name in kind.__dict__ for kind in kinds)
 
 
 def _stored(value: Any, kinds: tuple[type, ...], name: str) -> object:
