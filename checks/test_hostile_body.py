@@ -87,6 +87,7 @@ def named() -> Mapping[str, list[Sent]]:
         "long numbers": [run("length", b"[" + b",".join([b"9" * 4_299] * 7_000) + b"]")],
         "letters spelt out": [run("length", b'"' + b"\\u4e2d" * 5_300_000 + b'"')],
         "line ends": [run("length", b'"' + b"\\n" * 15_900_000 + b'"')],
+        "as many line ends as are taken": [run("length", b'"' + b"\\n" * 6_400_000 + b'"')],
         "a huge decimal": [run("numbers", [tagged("decimal", "1E+99999999")], extended=True)],
         "a batch of 1,000": [run("echo", b",".join([b"1"] * 1_000), "batch")],
         "a config of many keys": [

@@ -382,6 +382,25 @@ async def test_an_inner_value_that_is_no_json_is_an_error_event_and_a_clean_end(
     )
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_an_input_is_quoted_that_only_the_schema_makes_no_json(
+    version: EventsVersion, serve: Serve, client: aiohttp.ClientSession
+) -> None:
+    for kind, value, told in (
+        (dict[int, list[str]], {"7": ["x"]}, {"7": ["x"]}),
+        (set[str], ["x", "x"], ["x"]),
+    ):
+        chain = RunnableLambda(len).with_types(input_type=kind)
+        url = await serve(app_of(chain, astream_events_version=version))
+        async with client.post(f"{url}/run/stream_events", json={"input": value}) as response:
+            body = await response.text()
+        lines = [line for line in body.split("\r\n") if line.startswith("data: ")]
+        events = [json.loads(line.removeprefix("data: ")) for line in lines]
+        assert events[0]["data"]["input"] == told
+        assert events[-1]["event"] == "on_chain_end"
+        assert events[-1]["data"]["output"] == 1
+
+
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 async def test_many_callers_at_once_each_get_their_own_run(
     endpoint: str, serve: Serve, client: aiohttp.ClientSession

@@ -76,6 +76,13 @@ async def test_a_refusal_names_the_setting_and_what_was_found(
             await read(*pieces)
 
 
+async def test_as_many_escapes_are_read_as_bytes_outside_of_texts() -> None:
+    bounds = replace(BOUNDS, max_body_values=500)
+    assert not (await read(b'"%b"' % (b"\\n" * 32_000), bounds=bounds)).is_heavy
+    with pytest.raises(RequestTooLarge, match="32,001 escapes in texts or more; `max_body_values`"):
+        await read(b'"%b"' % (b"\\n" * 32_001), bounds=bounds)
+
+
 async def test_a_small_body_is_held_to_a_small_bound() -> None:
     with pytest.raises(RequestTooLarge, match="max_body_values"):
         await read(b"[1,2,3,4]", bounds=replace(BOUNDS, max_body_values=3))

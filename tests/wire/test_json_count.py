@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from locktender.wire.json_count import JsonCount, most_values
 
+ESCAPE = re.compile(rb"\\.")
 texts = st.text('ab"\\,[]{}:\u00e9\u2200\u4e2d \n')
 trees = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
@@ -48,6 +50,7 @@ def test_values_are_counted_wherever_a_text_is_cut(
     # An empty container counts twice: it is not told from one that is not.
     assert count.n_values == n_values(tree) + n_empty(tree)
     assert count.n_bare_bytes == counted(text).n_bare_bytes <= len(text)
+    assert count.n_escapes == len(ESCAPE.findall(text))
 
 
 @given(trees, st.sampled_from(["utf-8-sig", "utf-16", "utf-32-le"]))

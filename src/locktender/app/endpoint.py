@@ -22,7 +22,13 @@ from locktender.app.answer import answered, json_response
 from locktender.app.caller import outer_request_of
 from locktender.app.cancellation import Stay
 from locktender.app.dialect import Dialect, Dialects, Rights
-from locktender.app.event_stream import EventsVersion, event_stream, is_told_of, nothing
+from locktender.app.event_stream import (
+    EventsVersion,
+    event_stream,
+    event_writer,
+    is_told_of,
+    nothing,
+)
 from locktender.app.heavy_body import Work, at_once, beside
 from locktender.app.input import InputReader
 from locktender.app.output import OutputWriter
@@ -207,16 +213,18 @@ class Endpoint:
         call = await self._arrived(asked, outer, partial(self._call, asked, dialect))
         chosen = await call.work(parse_event_filter, call.raw)
         run = (call.runnable, call.value, call.config, chosen)
+        write = dialect.chunk
         if not self._is_told_of:
             told = nothing()
         elif asked.endpoint == "stream_log":
             told = run_log(*run, call.work)
         else:
             told = event_stream(*run, self._settings.astream_events_version)
+            write = event_writer(write, self._settings.serializer)
         stream = ChunkStream(
             chunks=told,
             head=b"",
-            write=dialect.chunk,
+            write=write,
             ping_s=self._settings.ping_s,
             headers=dialect.headers,
             late=late_head(self._settings.notes, call.config),

@@ -7,7 +7,8 @@ own, such as the client of another server, is asked itself.
 """
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar, cast
@@ -17,12 +18,14 @@ from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler, 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 
+from locktender.app.callback_value import value_json
 from locktender.app.feed import Feed, fed_by
 from locktender.app.graph import told_error
+from locktender.app.serialization import Serializer
 from locktender.app.tap import Tap
 from locktender.wire.event_filter import EventFilter
 
-__all__ = ["Event", "EventsVersion", "event_stream", "is_told_of", "nothing"]
+__all__ = ["Event", "EventsVersion", "event_stream", "event_writer", "is_told_of", "nothing"]
 
 Event: TypeAlias = Mapping[str, Any]
 EventsVersion: TypeAlias = Literal["v1", "v2"]
@@ -53,6 +56,26 @@ def event_stream(
 ) -> AsyncGenerator[Event, None]:
     """Run `runnable` and yield the events; leaving cancels the run.  Raises what it raises."""
     return fed_by(partial(_follow, runnable, value, config, chosen, version))
+
+
+def event_writer(write: Callable[[Any], bytes], serializer: Serializer) -> Callable[[Event], bytes]:
+    """Return what writes an event as `write` does, whatever input the event quotes.
+
+    The caller sent that as JSON, and the runnable's schema made of it what JSON does not know: a
+    set, a dict with numbers as keys.
+    """
+
+    def written(event: Event) -> bytes:
+        try:
+            return write(event)
+        except TypeError:
+            data = event.get("data")
+            if not isinstance(data, Mapping) or "input" not in data:
+                raise
+            quoted = json.loads(value_json(data["input"], serializer))
+            return write({**event, "data": {**data, "input": quoted}})
+
+    return written
 
 
 def is_told_of(runnable: Runnable[Any, Any], names: Collection[str] | None) -> bool:

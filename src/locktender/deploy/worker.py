@@ -82,9 +82,14 @@ async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
 async def _collect_when_idle(server: uvicorn.Server) -> None:
     while True:
         await asyncio.sleep(_IDLE_CHECK_S)
+        if server.server_state.tasks:
+            continue
+        is_thawed = not gc.get_freeze_count()  # by a heavy body (`http.offload`)
         # Since the last full collection there were so many of the middle one.
-        if gc.get_count()[2] and not server.server_state.tasks:
+        if is_thawed or gc.get_count()[2]:
             gc.collect()
+        if is_thawed:
+            gc.freeze()  # The next thaw gives back what becomes garbage of it.
 
 
 def _die_with_parent() -> None:

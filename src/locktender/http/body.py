@@ -21,7 +21,9 @@ _LIGHT_VALUES = 512
 _LIGHT_BYTES = 1_000_000  # of texts, most of it
 _FREE_BYTES = 16_384  # up to which a body of few commas is not looked at further
 _PIECE_BYTES = 65_536  # counted at a time, within a millisecond
-_BARE_BYTES_A_VALUE = 64  # on average: a number may have 4,300 digits, and be slow to read
+# On average; a number may have 4,300 digits, and be slow to read.  So are escapes in texts, of
+# which there may be as many: 32 MB of nothing else hold the interpreter for 0.1 s in one call.
+_SLOW_BYTES_A_VALUE = 64
 # A body over a bound is read on for so long, that the caller can hear why it is refused.
 _MAX_DISCARDED_BYTES = 16 * 1024 * 1024
 
@@ -113,11 +115,12 @@ class _Arrival:
     def refusal(self) -> RequestTooLarge | None:
         """Return why the body is not taken, as far as it has come."""
         max_bytes, max_values = self._bounds.max_body_bytes, self._bounds.max_body_values
-        max_bare_bytes = max_values * _BARE_BYTES_A_VALUE
+        max_slow = max_values * _SLOW_BYTES_A_VALUE
         for n, what, setting, most in (
             (self._n_bytes, "bytes", "max_body_bytes", max_bytes),
             (self._count.n_values, "JSON values", "max_body_values", max_values),
-            (self._count.n_bare_bytes, "bytes outside of texts", "max_body_values", max_bare_bytes),
+            (self._count.n_bare_bytes, "bytes outside of texts", "max_body_values", max_slow),
+            (self._count.n_escapes, "escapes in texts", "max_body_values", max_slow),
         ):
             if n > most:
                 return RequestTooLarge(

@@ -62,8 +62,10 @@ class Offload:
 def _uncollected(work: Callable[..., _Result], *arguments: Any) -> _Result:
     """Do `work` with Python's collector of garbage put off.
 
-    It would look through all that a process has loaded, a tenth of a second in which nobody is
-    served, once for each quarter that heavy work adds to it; and what that makes is no garbage yet.
+    It would look through all that has been made, a tenth of a second in which nobody is served; and
+    what heavy work makes is no garbage yet.  So that it need not be looked through afterwards
+    either, it is put among what is old, by the only way that there is: what an application froze is
+    thawed with it (`deploy.worker` freezes again).
     """
     if not gc.isenabled():
         return work(*arguments)
@@ -71,6 +73,8 @@ def _uncollected(work: Callable[..., _Result], *arguments: Any) -> _Result:
     try:
         return work(*arguments)
     finally:
+        gc.freeze()
+        gc.unfreeze()
         gc.enable()
 
 
