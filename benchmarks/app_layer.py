@@ -1,6 +1,6 @@
 """What a route costs its server: ours, LangServe's, and one that was written by hand.
 
-    python benchmarks/app_layer.py
+    python benchmarks/app_layer.py [--rounds 9] [--against FOLDER] [--served]
 
 The same runnables (apps/runnable.py) stand behind three servers: LangServe 0.3.3, routes by hand
 (apps/handwritten.py, which says what was taken care of and what was left out), and our
@@ -11,11 +11,17 @@ The cost is processor time of the server, which does not depend on how fast its 
 each round the three take turns, in an order that rotates, and the ratios are made within a round:
 whatever else the machine does then, it does to all of them.
 
+With --against the package of another checkout takes turns with them; with --served ours stand
+behind `locktender serve`, whose doors cost something too, and the others as before.
+
 The exit status is 1 if /invoke costs more than 1.1 of what it costs by hand or a /stream of 128
-chunks more than 1.05, or if either costs more than nine tenths of LangServe's.
+chunks more than 1.05 (and more than 1.02 of that other checkout), or if either costs more than nine
+tenths of LangServe's.
 """
 
+import argparse
 import asyncio
+import math
 import re
 import statistics
 import sys
@@ -28,16 +34,16 @@ from pathlib import Path
 import psutil
 import uvloop
 from caller import Caller, Pieces, post
-from peer import free_port, langserve_python, serving, uvicorn_command
+from checkout import HERE, Checkout
+from peer import APPS, free_port, langserve_python, serving, uvicorn_command
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-N_ROUNDS = 9
 N_CALLERS = 8
-OURS, BY_HAND, PEER = "locktender", "by hand", "LangServe 0.3.3"
-SERVERS = (OURS, BY_HAND, PEER)
+OURS, THAT, BY_HAND, PEER = "locktender", "that commit", "by hand", "LangServe 0.3.3"
 MAX_OF_PEER = 0.9
+MAX_OF_THAT = 1.02
 RUN_ID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -74,20 +80,35 @@ class Server:
         return sum(times.user + times.system for times in (each.cpu_times() for each in family))
 
 
-def start_all(stack: ExitStack, folder: Path) -> list[Server]:
-    """Start the three servers, to be ended with `stack`."""
-    commands: dict[str, tuple[Path | str, str, dict[str, str]]] = {
-        OURS: (sys.executable, "packaged:app", {"WIRE_PACKAGE": "locktender"}),
-        BY_HAND: (sys.executable, "handwritten:app", {}),
-        PEER: (langserve_python(), "packaged:app", {"WIRE_PACKAGE": "langserve"}),
-    }
+def start_all(
+    stack: ExitStack, folder: Path, ours: Mapping[str, Checkout], *, is_served: bool
+) -> list[Server]:
+    """Start the servers, to be ended with `stack`."""
     servers = []
-    for name, (python, app, environment) in commands.items():
+    for name in (*ours, BY_HAND, PEER):
         port = free_port()
-        command = uvicorn_command(python, app, port)
+        environment = {}
+        if name in ours:
+            command = uvicorn_command(sys.executable, "packaged:app", port)
+            source = str(ours[name].source)
+            environment = {"WIRE_PACKAGE": "locktender", "PYTHONPATH": source}
+            if is_served:
+                command = serve_command(port)
+        elif name == BY_HAND:
+            command = uvicorn_command(sys.executable, "handwritten:app", port)
+        else:
+            command = uvicorn_command(langserve_python(), "packaged:app", port)
+            environment = {"WIRE_PACKAGE": "langserve"}
         process = stack.enter_context(serving(command, port, environment, folder / name))
         servers.append(Server(name, port, process))
     return servers
+
+
+def serve_command(port: int) -> list[str]:
+    """Return our own command, with one process that serves."""
+    locktender = Path(sys.executable).with_name("locktender")
+    target = f"{APPS / 'packaged.py'}:app"
+    return [str(locktender), "serve", target, "--port", str(port), "--workers", "1"]
 
 
 async def check_alike(servers: Sequence[Server]) -> None:
@@ -129,14 +150,16 @@ async def _ask(caller: Caller, request: bytes, n_times: int) -> None:
         await caller.ask(request)
 
 
-async def measure_all(servers: Sequence[Server], on_turn: Callable[[str], None]) -> Costs:
+async def measure_all(
+    servers: Sequence[Server], n_rounds: int, on_turn: Callable[[str], None]
+) -> Costs:
     """Return what each route costs each server, round by round."""
     await check_alike(servers)
     for server in servers:
         for route in ROUTES:
             await measure_cost(server, route, route.n_requests // 4)  # to warm it up
     costs: Costs = {(route.name, server.name): [] for route in ROUTES for server in servers}
-    for n_round in range(N_ROUNDS):
+    for n_round in range(n_rounds):
         first = n_round % len(servers)
         for route in ROUTES:
             for server in (*servers[first:], *servers[:first]):
@@ -156,43 +179,61 @@ def find_faults(costs: Costs) -> list[str]:
     """Return what was promised and is not so."""
     faults = []
     for route in ROUTES:
-        for other, limit in ((BY_HAND, route.max_of_hand), (PEER, MAX_OF_PEER)):
-            ratio = statistics.median(ratios(costs, route.name, OURS, other))
-            if ratio > limit:
-                faults.append(f"{route.name} costs {ratio:.3f} of {other}: above {limit}.")
+        median = {
+            other: statistics.median(ratios(costs, route.name, OURS, other))
+            for name, other in costs
+            if name == route.name
+        }
+        if median[PEER] > MAX_OF_PEER:
+            faults.append(f"{route.name} costs {median[PEER]:.3f} of {PEER}: above {MAX_OF_PEER}.")
+        of_that = median.get(THAT, math.inf)
+        if median[BY_HAND] > route.max_of_hand and of_that > MAX_OF_THAT:
+            faults.append(
+                f"{route.name} costs {median[BY_HAND]:.3f} of {BY_HAND}: above {route.max_of_hand}."
+            )
     return faults
 
 
 def show(console: Console, costs: Costs) -> None:
     """Print the costs."""
-    table = Table("route", "server", "CPU us a request", "of by hand", "lowest", "highest")
-    for route in ROUTES:
-        for name in SERVERS:
-            of_hand = ratios(costs, route.name, name, BY_HAND)
-            table.add_row(
-                route.name,
-                name,
-                f"{statistics.median(costs[route.name, name]):,.0f}",
-                *(f"{f(of_hand):.3f}" for f in (statistics.median, min, max)),
-            )
+    columns = ("route", "server", "CPU us a request", "of by hand", "lowest", "highest")
+    table = Table(*columns, "this of it")
+    for (route, name), all_us in costs.items():
+        of_hand = ratios(costs, route, name, BY_HAND)
+        table.add_row(
+            *(route, name, f"{statistics.median(all_us):,.0f}"),
+            *(f"{f(of_hand):.3f}" for f in (statistics.median, min, max)),
+            f"{statistics.median(ratios(costs, route, OURS, name)):.3f}",
+        )
     console.print(table)
-    console.print(f"Medians of {N_ROUNDS} rounds; a ratio is made within its round.")
+    n_rounds = len(next(iter(costs.values())))
+    console.print(f"Medians of {n_rounds} rounds; a ratio is made within its round.")
 
 
 def main() -> int:
     """Measure, print, and judge."""
-    console = Console(width=100)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--against", type=Path, help="a folder with another commit")
+    parser.add_argument("--served", action="store_true", help="ours by `locktender serve`")
+    chosen = parser.parse_args()
+    ours = {OURS: HERE} | ({THAT: Checkout(chosen.against)} if chosen.against else {})
+    console = Console(width=110)
     with (
         tempfile.TemporaryDirectory() as folder,
         ExitStack() as stack,
         Progress(console=console, transient=True) as progress,
     ):
-        bar = progress.add_task("starting", total=N_ROUNDS * len(ROUTES) * len(SERVERS))
-        servers = start_all(stack, Path(folder))
+        servers = start_all(stack, Path(folder), ours, is_served=chosen.served)
+        bar = progress.add_task("", total=chosen.rounds * len(ROUTES) * len(servers))
+
+        def on_turn(turn: str) -> None:
+            progress.update(bar, advance=1, description=turn)
+
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            costs = runner.run(
-                measure_all(servers, lambda turn: progress.update(bar, advance=1, description=turn))
-            )
+            costs = runner.run(measure_all(servers, chosen.rounds, on_turn))
+    for name, checkout in ours.items():
+        console.print(f"{name}: {checkout.name()}")
     show(console, costs)
     faults = find_faults(costs)
     for fault in faults:

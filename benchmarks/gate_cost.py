@@ -1,6 +1,6 @@
 """What the gate costs a request, by how many others wait.
 
-    python benchmarks/gate_cost.py
+    python benchmarks/gate_cost.py [--against FOLDER [--rounds 9]]
 
 One replica with one place is always taken, and so many requests wait.  In each turn the one that
 runs ends, the front of the line is assigned, and a new one comes to its end: between them the whole
@@ -11,22 +11,32 @@ ever.  Everything is the product's but the engine's process: `Dispatcher`, `Line
 Beside it stands what asyncio alone takes for the same turn: a task that waits for a future with a
 time limit, and then for an event with a time limit, while so many others do.  The rest is ours.
 
-The exit status is 1 if a turn with 10,000 waiting costs more than 100 us, or if the cost grows
-faster than the logarithm of their number.
+With --against the gate in another checkout takes turns with this one, each round of each in a
+process of its own; the ratios are made within a round.
+
+The exit status is 1 if a turn with 10,000 waiting costs more than 100 us (against another checkout:
+more than 4.0 times asyncio's, or 1.15 times the other's), or if the cost grows faster than the
+logarithm of their number.
 """
 
+import argparse
 import asyncio
 import gc
+import json
 import math
+import os
 import statistics
+import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, TypeAlias
 
 import uvloop
+from checkout import HERE, Checkout
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -43,6 +53,7 @@ from locktender.ops.tally import Tally
 
 WAITING = (100, 1_000, 10_000)
 MAX_US = 100.0  # of a turn with the longest line
+MAX_OF_BARE, MAX_OF_THAT = 4.0, 1.15  # likewise
 N_BATCHES = 41
 N_TURNS = 250  # in a batch
 ANSWER = Delta("word", 1, 100, FinishReason.STOP)
@@ -203,6 +214,10 @@ class Cost:
         return f"{self.median_us:.0f} ({self.mean_us:.0f})"
 
 
+# By how many wait: what a turn of the gate costs, and one of asyncio alone.
+Costs: TypeAlias = Mapping[int, tuple[Cost, Cost]]
+
+
 async def measure(crowd: Crowd, n_waiting: int, on_batch: Callable[[], None]) -> Cost:
     """Return the cost of a turn of `crowd`."""
     await crowd.fill(n_waiting)
@@ -224,7 +239,7 @@ async def _turns(crowd: Crowd, n_turns: int) -> None:
         await crowd.turn()
 
 
-async def measure_all(on_batch: Callable[[], None]) -> dict[int, tuple[Cost, Cost]]:
+async def measure_all(on_batch: Callable[[], None]) -> Costs:
     """Return the cost of the gate's turn and of asyncio's, by how many wait."""
     return {
         n_waiting: (
@@ -235,7 +250,7 @@ async def measure_all(on_batch: Callable[[], None]) -> dict[int, tuple[Cost, Cos
     }
 
 
-def find_faults(costs: Mapping[int, tuple[Cost, Cost]]) -> list[str]:
+def find_faults(costs: Costs) -> list[str]:
     """Return what was promised and is not so."""
     fewest, most = min(costs), max(costs)
     highest_us = costs[most][0].median_us
@@ -250,7 +265,7 @@ def find_faults(costs: Mapping[int, tuple[Cost, Cost]]) -> list[str]:
     return faults
 
 
-def show(console: Console, costs: Mapping[int, tuple[Cost, Cost]]) -> None:
+def show(console: Console, costs: Costs) -> None:
     """Print the costs."""
     table = Table("waiting", "gate, us", "asyncio alone, us", "ours, us")
     for n_waiting, (gate, bare) in costs.items():
@@ -263,19 +278,82 @@ def show(console: Console, costs: Mapping[int, tuple[Cost, Cost]]) -> None:
     console.print(f"From {fewest:,} to {most:,} waiting the cost grows by {growth:.2f}.")
 
 
-def main() -> int:
-    """Measure, print, and judge."""
-    console = Console()
-    with Progress(console=console, transient=True, auto_refresh=False) as progress:
+def measure_once() -> Costs:
+    """Measure here, and show how far it has come."""
+    console = Console(stderr=True)
+    is_seen = console.is_terminal
+    with Progress(
+        console=console, transient=True, auto_refresh=False, disable=not is_seen
+    ) as progress:
         bar = progress.add_task("turning", total=2 * len(WAITING) * N_BATCHES)
 
         def on_batch() -> None:
             progress.update(bar, advance=1, refresh=progress.tasks[bar].completed % 10 == 0)
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            costs = runner.run(measure_all(on_batch))
-    show(console, costs)
-    faults = find_faults(costs)
+            return runner.run(measure_all(on_batch))
+
+
+def measure_in(checkout: Checkout) -> tuple[float, float]:
+    """Return what a turn of the gate of `checkout` costs with the longest line, and asyncio's."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout.source)}
+    command = [sys.executable, __file__, "--json"]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    told = json.loads(done.stdout)
+    checkout.require_served(told["file"])
+    return told["gate"], told["bare"]
+
+
+def measure_against(console: Console, that: Checkout, n_rounds: int) -> list[str]:
+    """Measure two checkouts in turns, print it, and return what was promised and is not so."""
+    table = Table("round", "this, us", "that, us", "this of asyncio", "this of that")
+    of_bare, of_that = [], []
+    for number in range(n_rounds):
+        order = (HERE, that) if number % 2 else (that, HERE)
+        cost = {checkout: measure_in(checkout) for checkout in order}
+        (here_us, bare_us), (that_us, _) = cost[HERE], cost[that]
+        of_bare.append(here_us / bare_us)
+        of_that.append(here_us / that_us)
+        ratios = (f"{of_bare[-1]:.2f}", f"{of_that[-1]:.3f}")
+        table.add_row(str(number + 1), f"{here_us:.0f}", f"{that_us:.0f}", *ratios)
+    console.print(table)
+    console.print(f"{max(WAITING):,} waiting; this is {HERE.name()}, that is {that.name()}.")
+    faults = []
+    for ratios, what, most in (
+        (of_bare, "asyncio alone", MAX_OF_BARE),
+        (of_that, "that commit", MAX_OF_THAT),
+    ):
+        median = statistics.median(ratios)
+        console.print(f"{median:.3f} of {what} in the median, at most {most} wanted.")
+        if median > most:
+            faults.append(f"A turn costs {median:.3f} of {what}: above {most}.")
+    return faults
+
+
+def as_json(costs: Costs) -> str:
+    """Return the costs with the longest line, and which package they are of."""
+    gate, bare = costs[max(costs)]
+    file = sys.modules[Dispatcher.__module__].__file__
+    return json.dumps({"file": file, "gate": gate.median_us, "bare": bare.median_us})
+
+
+def main() -> int:
+    """Measure, print, and judge."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--against", type=Path, help="a folder with another commit")
+    parser.add_argument("--rounds", type=int, default=9, help="of both commits")
+    parser.add_argument("--json", action="store_true", help="print what --against reads")
+    chosen = parser.parse_args()
+    console = Console(width=100)
+    if chosen.against:
+        faults = measure_against(console, Checkout(chosen.against), chosen.rounds)
+    else:
+        costs = measure_once()
+        if chosen.json:
+            print(as_json(costs))
+            return 0
+        show(console, costs)
+        faults = find_faults(costs)
     for fault in faults:
         console.print(f"[red]{fault}")
     return 1 if faults else 0

@@ -141,8 +141,8 @@ class Admission:
 
         To be called whenever something has come back.
         """
-        entered = []
-        while self.n_inside < self._room.max_requests:
+        entered: list[Permit] = []
+        while self._shares.is_waited_for and self.n_inside < self._room.max_requests:
             permit = self._shares.next(self._fits)
             if permit is None:
                 break
@@ -156,15 +156,17 @@ class Admission:
             self._tokens += tokens - permit.tokens
             permit.tokens = tokens
 
-    def give_back(self, permit: Permit, *, now: float) -> None:
-        """Take the permit back; a second time is a fault of the caller and changes nothing."""
+    def give_back(self, permit: Permit, *, now: float) -> bool:
+        """Take the permit back, and return whether it was still out: others may be let in then."""
         if permit in self._permits:
             self._permits.remove(permit)
             self._tokens -= permit.tokens
             self._ends.append(now)
+        elif permit.is_inside:
+            return False
+        if permit.part is not None:
             self._shares.leave(permit)
-        elif not permit.is_inside:
-            self._shares.leave(permit)
+        return True
 
     def retry_after_s(self, now: float) -> float | None:
         """Estimate when those who wait now will have left, from the measured drain rate."""
@@ -205,7 +207,8 @@ class Admission:
         permit.is_inside = True
         self._permits.add(permit)
         self._tokens += permit.tokens
-        self._shares.enter(permit)
+        if permit.part is not None:
+            self._shares.enter(permit)
 
     def _remember(self, outer: str, until: float) -> None:
         self._known[outer] = max(until, self._known.get(outer, until))

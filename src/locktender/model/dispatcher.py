@@ -232,22 +232,23 @@ class Dispatcher:
 
     async def _turn(self, visit: Visit) -> Run:
         """Wait for a place, and in line.  Raises: WaitTooLong, and what `Line.turn` does."""
-        has_place = await _has_place(visit, self._entrance, self._sequences)
+        has_place = visit.permit.is_inside or await _is_let_in(
+            visit, self._entrance, self._sequences
+        )
         run = await self._line.turn(visit) if has_place else None
         if run is None:
             raise _late(visit, self._settings.max_wait_s, self._entrance.retry_after_s)
         return run
 
 
-async def _has_place(visit: Visit, entrance: Entrance, sequences: Iterator[int]) -> bool:
-    """Return whether `visit` has a place, or has been given one in time."""
-    if not visit.permit.is_inside:
-        try:
-            await entrance.wait(visit.permit, visit.ticket.leave_at)
-        except TimeoutError:
-            return False
-        # Its place in the line is that of one who comes now.
-        visit.ticket = replace(visit.ticket, sequence=next(sequences))
+async def _is_let_in(visit: Visit, entrance: Entrance, sequences: Iterator[int]) -> bool:
+    """Wait for a place; return whether one came in time."""
+    try:
+        await entrance.wait(visit.permit, visit.ticket.leave_at)
+    except TimeoutError:
+        return False
+    # Its place in the line is that of one who comes now.
+    visit.ticket = replace(visit.ticket, sequence=next(sequences))
     return True
 
 

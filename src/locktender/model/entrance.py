@@ -65,8 +65,8 @@ class Entrance:
 
     def give_back(self, permit: Permit) -> None:
         """Take the permit back; a second time changes nothing."""
-        self._admission.give_back(permit, now=_now())
-        self._let_in()
+        if self._admission.give_back(permit, now=_now()):
+            self._let_in()
 
     def _let_in(self) -> None:
         for permit in self._admission.let_in():

@@ -97,6 +97,11 @@ class Shares:
         self._crowds = {is_signed: _Crowd() for is_signed in (False, True)}
 
     @property
+    def is_waited_for(self) -> bool:
+        """Whether any call stands outside."""
+        return bool(self._waiting)
+
+    @property
     def n_outside(self) -> int:
         """Calls that stand outside."""
         return sum(crowd.n_calls for crowd in self._crowds.values())
@@ -142,8 +147,6 @@ class Shares:
 
         `fits` says whether there is room for so many tokens.
         """
-        if not self._waiting:
-            return None
         able = (outer for outer in self._waiting.values() if outer.n_inside < self._max_share)
         outer = min(able, key=lambda outer: outer.rank, default=None)
         if outer is None:

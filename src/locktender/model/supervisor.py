@@ -94,9 +94,10 @@ class Supervisor:
     @property
     def is_down(self) -> bool:
         """Whether no engine runs, and so many starts have failed that nobody is to wait for one."""
+        if self._ready:
+            return False
         n_least = min(self._n_failed_starts[name] for name in self._names)
-        is_hopeless = self.has_given_up or n_least >= self._settings.max_failures
-        return is_hopeless and not self._ready
+        return self.has_given_up or n_least >= self._settings.max_failures
 
     def refusal(self) -> CapacityError | None:
         if self._is_stopping:
