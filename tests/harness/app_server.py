@@ -30,7 +30,8 @@ async def serve() -> AsyncIterator[Serve]:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
     yield start
-    for server, task in running:
+    # The last one first: each puts back the signal handlers that it found.
+    for server, task in reversed(running):
         server.should_exit = True
         with anyio.fail_after(20):
             await task
