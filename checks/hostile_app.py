@@ -32,6 +32,7 @@ _add(
     input_type=FakeListChatModel(responses=["x"]).InputType,
 )
 _add("/prompt", _prompt | (lambda value: len(value.messages)))
+_add("/noted", _prompt | (lambda value: len(value.messages)), include_callback_events=True)
 _add("/numbers", RunnableLambda(len), input_type=list[int] | set[int] | dict[int, list[str]])
 
 

@@ -77,6 +77,9 @@ def named() -> Mapping[str, list[Sent]]:
         "as many in a prompt": [
             run("prompt", {"history": human, "question": ""}, name) for name in RUNS
         ],
+        "as many in a prompt that is told of": [
+            run("noted", {"history": human, "question": ""}, name) for name in ("invoke", "batch")
+        ],
         "arguments that break off": [run("messages", [chunk])],
         "errors": [run("numbers", ["x"] * 99_000), run("messages", [[]] * 49_000)],
         "an echo of much": [run("echo", [[]] * 49_000, name) for name in RUNS],
@@ -226,7 +229,7 @@ async def test_bodies_that_were_thought_of_delay_nobody(
                 statuses.update((kind, status) for status in sending.result())
     for kind, delays in late.items():
         told = sorted({status for each, status in statuses if each == kind})
-        print(f"{kind:30} {told} {[round(1_000 * each) for each in delays]} ms")
+        print(f"{kind:36} {told} {[round(1_000 * each) for each in delays]} ms")
     assert all(status < 500 for _, status in statuses)
     assert max(statistics.median(delays) for delays in late.values()) <= MAX_DELAY_S
     assert max(max(delays) for delays in late.values()) <= LONGEST_S

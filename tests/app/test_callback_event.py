@@ -1,8 +1,11 @@
 """What is remembered of a run's callbacks, and how it is written."""
 
+import asyncio
 import json
+from functools import partial
 from typing import Any
 
+import anyio
 from langchain_core.agents import AgentAction, AgentFinish
 from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage
@@ -23,6 +26,27 @@ async def events_of(runnable: Runnable[Any, Any], value: Any) -> list[dict[str, 
     await runnable.ainvoke(value, {"callbacks": [writer]})
     events: list[dict[str, Any]] = json.loads(writer.json())
     return events
+
+
+async def test_a_large_event_is_written_elsewhere_and_keeps_its_place() -> None:
+    is_first_written, worked = asyncio.Event(), []
+
+    async def work(write: Any, *arguments: Any) -> Any:
+        await is_first_written.wait()
+        worked.append(arguments[0])
+        return write(*arguments)
+
+    writer = CallbackEventWriter(WellKnownSerializer(), work)
+    async with anyio.create_task_group() as tasks, asyncio.timeout(20):
+        tasks.start_soon(partial(writer.on_chain_start, None, [[]] * 1000, **RUN))
+        await anyio.wait_all_tasks_blocked()
+        await writer.on_chain_end(1, **RUN)
+        is_first_written.set()
+    assert worked == ["on_chain_start"]
+    assert [event["type"] for event in json.loads(writer.json())] == [
+        "on_chain_start",
+        "on_chain_end",
+    ]
 
 
 def test_every_kind_of_event_is_listened_to() -> None:

@@ -157,7 +157,7 @@ class Endpoint:
         outer = outer_request_of(request.scope["headers"])
         call = await self._arrived(asked, outer, partial(self._call, asked, dialect))
         config = call.config
-        notes = Notes.of(self._settings.notes, [config], self._settings.serializer)
+        notes = Notes.of(self._settings.notes, [config], self._settings.serializer, call.work)
         async with Stay(request.receive, outer) as stay:
             output = await call.runnable.ainvoke(call.value, notes.configs[0] if notes else config)
         if stay.has_left:
@@ -174,7 +174,7 @@ class Endpoint:
         batch = await self._arrived(asked, outer, partial(self._calls, asked, dialect))
         configs = batch.configs
         run_ids = [str(config["run_id"]) for config in configs]
-        notes = Notes.of(self._settings.notes, configs, self._settings.serializer)
+        notes = Notes.of(self._settings.notes, configs, self._settings.serializer, batch.work)
         if notes:
             configs = notes.configs
         async with Stay(request.receive, outer) as stay:

@@ -15,6 +15,7 @@ from langchain_core.runnables.config import merge_configs
 
 from locktender.app.callback_event import CallbackEventWriter
 from locktender.app.feedback_token import TokenSource
+from locktender.app.heavy_body import Work
 from locktender.app.serialization import Serializer
 from locktender.app.streaming import LateFrame
 from locktender.wire.feedback import tokens_json
@@ -35,13 +36,17 @@ class Notes:
     """The notes on the runs of one request; run with its `configs`, then take what was `told`."""
 
     def __init__(
-        self, settings: NoteSettings, configs: Sequence[RunnableConfig], serializer: Serializer
+        self,
+        settings: NoteSettings,
+        configs: Sequence[RunnableConfig],
+        serializer: Serializer,
+        work: Work,
     ) -> None:
         self.configs = list(configs)
         self._has_events = settings.has_callback_events
         self._writers: list[CallbackEventWriter] = []
         if self._has_events:
-            self._writers = [CallbackEventWriter(serializer) for _ in configs]
+            self._writers = [CallbackEventWriter(serializer, work) for _ in configs]
             self.configs = list(map(_listened, configs, self._writers))
         tokens = settings.tokens
         self._tokens = [tokens.begin(str(each["run_id"])) if tokens else None for each in configs]
@@ -52,9 +57,10 @@ class Notes:
         settings: NoteSettings | None,
         configs: Sequence[RunnableConfig],
         serializer: Serializer,
+        work: Work,
     ) -> "Notes | None":
-        """Begin to take notes, if any are to be taken."""
-        return None if settings is None else cls(settings, configs, serializer)
+        """Begin to take notes, if any are to be taken; `work` writes the large ones."""
+        return None if settings is None else cls(settings, configs, serializer, work)
 
     async def told(self) -> RunNotes:
         """Return what there is to tell, once it is there."""
