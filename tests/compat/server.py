@@ -9,8 +9,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import venv
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -57,6 +58,19 @@ def serving(
 
     `more` are variables of its environment.
     """
+    with starting(python, package, log, app, more) as ready:
+        yield ready()
+
+
+@contextmanager
+def starting(
+    python: Path | str,
+    package: str,
+    log: Path,
+    app: str = "compat.further_app",
+    more: Mapping[str, str] | None = None,
+) -> Iterator[Callable[[], int]]:
+    """Begin to serve as `serving` does; give what waits until it does, and returns the port."""
     port = _free_port()
     environment = {
         **os.environ,
@@ -74,8 +88,7 @@ def serving(
             stderr=output,
         )
         try:
-            _wait_until_ready(process, port, log)
-            yield port
+            yield lambda: _ready_port(process, port, log)
         finally:
             process.terminate()
             process.wait(timeout=START_S)
@@ -104,15 +117,25 @@ def _free_port() -> int:
         return port
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    transport = httpx.HTTPTransport(retries=10)
-    with httpx.Client(transport=transport, timeout=START_S) as client:
-        while process.poll() is None:
+def _ready_port(process: subprocess.Popen[bytes], port: int, log: Path) -> int:
+    """Return `port` when the server answers there."""
+    give_up_at = time.monotonic() + START_S
+    with httpx.Client(timeout=START_S) as client:
+        while _lives(process) and time.monotonic() < give_up_at:
             try:
                 client.get(f"http://127.0.0.1:{port}/config_schema").raise_for_status()
             except httpx.ConnectError:
                 continue
-            return
+            return port
     # Without what is indented: a traceback would show LangServe's source.
     told = [line for line in log.read_text().splitlines() if not line.startswith(" ")]
     raise AssertionError("\n".join(told))
+
+
+def _lives(process: subprocess.Popen[bytes]) -> bool:
+    """Return whether it still runs after a moment."""
+    try:
+        process.wait(timeout=0.1)
+    except subprocess.TimeoutExpired:
+        return True
+    return False

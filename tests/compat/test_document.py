@@ -11,7 +11,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from compat import document_app, fuzz
-from compat.server import serving
+from compat.server import serving, starting
 
 N_CASES = 500  # `checks/test_document.py` sends more
 # Models of LangServe's that we have no use for, and the other way round, by a part of their names:
@@ -43,10 +43,10 @@ def described_ports(
     """The ports of both packages; LangServe's schemas are others once it was asked for this."""
     folder = tmp_path_factory.mktemp("described")
     with (
-        serving(peer_python, "langserve", folder / "theirs") as theirs,
-        serving(sys.executable, "locktender", folder / "ours") as ours,
+        starting(peer_python, "langserve", folder / "theirs") as theirs,
+        starting(sys.executable, "locktender", folder / "ours") as ours,
     ):
-        yield theirs, ours
+        yield theirs(), ours()
 
 
 def operations(document: Any) -> dict[tuple[str, str], Any]:
