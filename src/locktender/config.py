@@ -133,6 +133,7 @@ class Settings(BaseSettings):
     max_headers: int | None = None
     header_timeout_s: float | None = None
     idle_timeout_s: float | None = None
+    send_timeout_s: float | None = None
     extensions: bool = True  # of the wire, where a runnable is served; False: LangServe's only
     drain_s: float = Field(default=30.0, ge=0)
     max_body_bytes: int | None = Field(default=None, ge=1)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
+import aiohttp
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -20,10 +21,12 @@ from langgraph.types import Command, Interrupt, Send, interrupt
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
+from harness.app_server import Serve
 from locktender import add_routes
 from locktender.app.dialect import Rights
 from locktender.app.extension import ExtensionSerializer
 from locktender.app.serialization import WellKnownSerializer
+from locktender.wire.extension import EXTENSIONS
 
 SERIALIZER = ExtensionSerializer(WellKnownSerializer())
 HEADERS = {"X-Locktender-Extensions": "1"}
@@ -350,3 +353,16 @@ async def test_a_route_says_what_it_admits() -> None:
 def test_rights_that_cannot_be_are_a_value_error(rights: Any) -> None:
     with pytest.raises(ValueError, match=r"kwarg_keys|command_keys"):
         Rights(**rights)
+
+
+async def test_an_input_whose_keys_json_does_not_know_is_told_of(
+    serve: Serve, client: aiohttp.ClientSession
+) -> None:
+    app = FastAPI()
+    add_routes(app, RunnableLambda(lambda x: x).with_types(input_type=int), path="/run")
+    pair = [{"__locktender__": "tuple", "value": [1]}, 3]
+    body = {"input": {"__locktender__": "dict", "value": [pair]}}
+    post = client.post(f"{await serve(app)}/run/invoke", json=body, headers={EXTENSIONS: "1"})
+    async with post as answer:
+        assert answer.status == 422
+        assert (await answer.json())["detail"][0]["type"] == "int_type"

@@ -43,6 +43,26 @@ async def test_feedback_comes_back_as_it_was_sent(
     assert len(langsmith.of("/feedback")) == 1
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"\xff", "text/plain"),
+        ('{"run_id":1}'.encode("utf-16"), "text/plain"),
+        (rb'{"run_id":1,"key":"\ud800"}', "application/json"),
+        (b'{"run_id":NaN,"key":1}', "application/json"),
+    ],
+)
+async def test_a_body_that_cannot_be_quoted_is_a_422(
+    serve: Serve, client: aiohttp.ClientSession, body: bytes, kind: str
+) -> None:
+    url = await serve(app_of(**ON))
+    for name in ("feedback", "token_feedback"):
+        post = client.post(f"{url}/run/{name}", data=body, headers={"Content-Type": kind})
+        async with post as answer:
+            assert answer.status == 422
+            assert (await answer.json())["detail"]
+
+
 async def test_heads_say_yes_while_langsmith_is_on(
     langsmith: LangSmithTwin, serve: Serve, client: aiohttp.ClientSession
 ) -> None:

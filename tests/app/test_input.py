@@ -1,3 +1,4 @@
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -101,3 +102,18 @@ def test_a_config_that_breaks_the_runnable_is_refused_without_its_fields() -> No
     with pytest.raises(Unprocessable, match="before end of string") as caught:
         InputReader(configurable).read({"name": "x"}, config)
     assert "secret" not in str(caught.value.detail)
+
+
+def test_arguments_that_nest_too_deep_to_be_read_are_the_inputs_fault() -> None:
+    arguments = "[" * 1_100 + "]" * 1_100
+    function = {"name": "f", "arguments": arguments}
+    call = {"id": "1", "type": "function", "function": function}
+    with pytest.raises(Unprocessable):
+        reader(list[AnyMessage]).read(
+            [{"role": "assistant", "content": "", "tool_calls": [call]}], {}
+        )
+
+
+def test_a_number_that_cannot_be_compared_is_the_inputs_fault() -> None:
+    with pytest.raises(Unprocessable):
+        reader(list[AnyMessage]).read(Decimal("sNaN"), {})

@@ -41,6 +41,42 @@ async def test_a_route_at_the_root_leaves_the_run_the_runnable_s_name() -> None:
     assert "run_name" not in await RunConfigs(plain, "").one(asked("invoke"), {})
 
 
+async def test_the_config_of_a_path_is_read_once_for_a_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[str] = []
+
+    def parse(text: str) -> dict[str, Any]:
+        read.append(text)
+        return {"tags": ["a"]}
+
+    monkeypatch.setattr("locktender.app.run_config.parse_config_hash", parse)
+    configs = RunConfigs(plain, "/run", ["tags"])
+    hashed = Asked(request(), "batch", "a-hash")
+    wishes: list[Any] = [{}, [{}] * 3, [{"tags": ["b"]}] * 3]
+    for wish in wishes:
+        assert all("a" in config["tags"] for config in await configs.many(hashed, wish, 3))
+    assert read == ["a-hash"] * 3
+
+
+@pytest.mark.parametrize("n_keys", [90, 110])
+async def test_the_configs_of_a_batch_have_a_bound_together(n_keys: int) -> None:
+    configs = RunConfigs(plain, "/run", ["metadata"])
+    wish: Any = {"metadata": {f"k{n}": n for n in range(n_keys)}}
+    for asked_for in (wish, [wish] * 1_000):
+        if n_keys < 100:
+            assert len(await configs.many(asked("batch"), asked_for, 1_000)) == 1_000
+            continue
+        with pytest.raises(Unprocessable, match="100,000 values"):
+            await configs.many(asked("batch"), asked_for, 1_000)
+
+
+@pytest.mark.parametrize("name", ["max_concurrency", "recursion_limit"])
+async def test_a_run_that_may_take_no_step_is_refused(name: str) -> None:
+    with pytest.raises(Unprocessable, match=name):
+        await RunConfigs(plain, "/run", [name]).one(asked(), {name: 0})
+
+
 async def test_what_the_route_does_not_allow_is_dropped() -> None:
     wish = {"tags": ["a"], "metadata": {"m": 1}, "run_id": str(RUN_ID), "max_concurrency": 1}
     config = await RunConfigs(plain, "/run", ["tags"]).one(asked("invoke"), wish)

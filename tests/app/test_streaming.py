@@ -51,6 +51,25 @@ def answer(chunks: AsyncIterator[Any], ping_s: float = 15.0) -> StreamAnswer:
     return StreamAnswer(ChunkStream(chunks, head, orjson.dumps, ping_s), OuterRequest("o"))
 
 
+async def test_a_frame_that_is_cut_off_is_no_part_of_the_error_after_it() -> None:
+    async def chunks() -> AsyncIterator[Any]:
+        yield "x" * 1_000_000
+
+    connection = Connection(may_read=asyncio.Event())
+    outer = OuterRequest("o", deadline_at=time.monotonic() + 0.2)
+    stream = ChunkStream(chunks(), b"", orjson.dumps, 15.0)
+    with anyio.fail_after(10):
+        sending = asyncio.create_task(
+            StreamAnswer(stream, outer)(SCOPE, connection.receive, connection.send)
+        )
+        while len(connection.messages) < 3:
+            await anyio.lowlevel.checkpoint()
+        sending.cancel()
+    first, last = connection.bodies
+    assert len(first) <= 256 * 1024
+    assert last.startswith(b"\r\n\r\nevent: error")
+
+
 async def played(chunks: AsyncIterator[Any]) -> Connection:
     connection = Connection()
     with anyio.fail_after(10):

@@ -68,7 +68,7 @@ _OVERRIDDEN = (
 _OWN_SCHEMA = "An input is held against the graph's own schema."
 _UNFOUND = "Such models are not found, and test_hazards fails."
 
-# What `http.connection` takes of the class below it, and of the cycle of a request.
+# What `http.upgrade` and `http.connection` take of uvicorn's class, and of a request's cycle.
 _OF_A_CONNECTION = (
     *(
         f"HttpToolsProtocol.{name}"
@@ -115,6 +115,7 @@ PARTS: tuple[Part, ...] = (
         "app.description app.feedback_route app.routes deploy.routes",
         f"{_IMPORT} FastAPI's own signatures have it.",
     ),
+    Part("fastapi.exceptions.RequestValidationError", "app.feedback_route", _IMPORT),
     Part("fastapi.routing.APIRoute.dependant", "deploy.examine", _LEFT_OUT),
     Part(
         "fastapi.routing.APIRoute.endpoint",
@@ -145,7 +146,7 @@ PARTS: tuple[Part, ...] = (
     Part("starlette.applications.Starlette.routes", "deploy.examine", "The app is one root."),
     Part(
         "starlette.applications.Starlette.state",
-        "deploy.examine http.offload",
+        "deploy.examine http.arrivals http.offload",
         "Doctor does not search it, and each heavy request has a thread of its own.",
     ),
     Part("starlette.datastructures.State", "adopt.contents adopt.openings", _LIKE_ANY),
@@ -164,11 +165,11 @@ PARTS: tuple[Part, ...] = (
     Part("starlette.routing.Match", "app.description deploy.target", _IMPORT),
     # uvicorn
     Part("uvicorn.middleware.proxy_headers.ProxyHeadersMiddleware", "http.stack", _IMPORT),
-    Part("uvicorn.protocols.http.httptools_impl.HttpToolsProtocol", "http.connection", _IMPORT),
+    Part("uvicorn.protocols.http.httptools_impl.HttpToolsProtocol", "http.upgrade", _IMPORT),
     *(
         Part(
             f"uvicorn.protocols.http.httptools_impl.{part}",
-            "http.connection",
+            "http.upgrade",
             "No connection can be served, and test_connection fails.",
             called="HttpToolsProtocol",
         )
@@ -515,8 +516,11 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "compat: setattr(home, attribute, self._replaced.pop(name))",
         "compat: setattr(home, attribute, value)",
         "config: getattr(source, name)",
+        "http.arrivals: getattr(state, _STATE)",
         "http.offload: getattr(state, _STATE)",
+        "http.arrivals: hasattr(state, _STATE)",
         "http.offload: hasattr(state, _STATE)",
+        "http.arrivals: setattr(state, _STATE, Arrivals())",
         "http.offload: setattr(state, _STATE, Offload())",
         "locktender: getattr(import_module(home), name)",
         "http.settings: getattr(self, name)",

@@ -34,6 +34,7 @@ EXCEPTIONS: Mapping[str, str] = {
     "deploy.api:__init__(per_req_config_modifier)": "LangServe gives the name",
     "deploy.routes:add_routes(per_req_config_modifier)": "LangServe gives the name",
     "http.connection:data_received": "asyncio.Protocol gives the name",
+    "http.connection:timeout_keep_alive_handler": "uvicorn gives the name",
     "model.process:data_received": "asyncio.Protocol gives the name",
 }
 

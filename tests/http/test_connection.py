@@ -18,13 +18,17 @@ from locktender.wire.problem import langserve_problem
 
 GET = b"GET /path HTTP/1.1\r\nHost: a\r\n"
 POST = b"POST /path HTTP/1.1\r\nHost: a\r\n"
+LARGE = 40_000_000
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
 PAIR: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Connect: TypeAlias = Callable[..., Awaitable[PAIR]]
 
 
 class Echo:
-    """An app that answers with what it was sent; at /wait, when it is told to or left."""
+    """An app that answers with what it was sent; at /wait, when it is told to or left.
+
+    At /large it answers with more than any system takes in between.
+    """
 
     def __init__(self) -> None:
         self.is_waiting = asyncio.Event()
@@ -34,6 +38,15 @@ class Echo:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/early":
             await _answer(send, b"", 401)
+            return
+        if scope["path"] == "/large":
+            headers = [(b"content-length", str(LARGE).encode())]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            part = {"type": "http.response.body", "body": bytes(LARGE - 1), "more_body": True}
+            await send(part)
+            self.is_waiting.set()
+            await send({"type": "http.response.body", "body": b"."})
+            self.is_left.set()
             return
         body, has_more = b"", True
         while has_more:
@@ -310,6 +323,46 @@ async def test_where_all_are_being_answered_a_newcomer_is_told_when_to_come_agai
     assert await late_reader.read() == b""
     echo.goes_on.set()
     assert (await read_one(reader))[0] == 200
+
+
+@pytest.mark.parametrize("waits", ["for a body", "to be read"])
+async def test_who_keeps_the_server_waiting_goes_for_a_newcomer(
+    connect: Connect, echo: Echo, monkeypatch: pytest.MonkeyPatch, waits: str
+) -> None:
+    monkeypatch.setattr("locktender.http.crowd._PATIENCE_S", 0.0)
+    reader, writer = await connect(max_connections=1)
+    if waits == "for a body":
+        writer.write(POST + b"Content-Length: 100\r\n\r\na")
+        newcomer = await connect()
+    else:
+        writer.write(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        await echo.is_waiting.wait()
+        newcomer = await connect()
+    newcomer[1].write(GET + b"\r\n")
+    assert (await read_one(newcomer[0]))[0] == 200
+    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+        await reader.readexactly(2 * LARGE)
+
+
+async def test_a_reader_that_does_not_read_is_cut_off_in_time(connect: Connect, echo: Echo) -> None:
+    _, writer = await connect(send_timeout_s=0.05)
+    writer.write(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+    await echo.is_left.wait()
+
+
+async def test_a_slow_reader_gets_all(connect: Connect) -> None:
+    reader, writer = await connect(send_timeout_s=0.5)
+    writer.write(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert len(await reader.readexactly(LARGE)) == LARGE
+
+
+async def test_a_body_in_the_smallest_chunks_is_read(connect: Connect) -> None:
+    reader, writer = await connect()
+    body = b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n"
+    writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n" + body)
+    assert (await read_one(reader))[2][1] == "x" * 100_000
 
 
 async def test_a_body_that_comes_after_its_answer_is_not_waited_for_for_ever(

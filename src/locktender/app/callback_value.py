@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from locktender.app.serialization import Serializer, default
 
-__all__ = ["value_json"]
+__all__ = ["told_json", "value_json"]
 
 _MAX_DEPTH = 100
 
@@ -26,10 +26,11 @@ def value_json(value: Any, serializer: Serializer) -> bytes:
     try:
         return serializer.dumps(value)
     except Exception:  # noqa: BLE001 - a serializer of the user's raises what it likes
-        return _told(value)
+        return told_json(value)
 
 
-def _told(value: Any) -> bytes:
+def told_json(value: Any) -> bytes:
+    """Return `value` as JSON, as well as it can be told."""
     try:
         return orjson.dumps(value, default=_stand_in, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:

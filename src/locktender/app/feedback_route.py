@@ -5,11 +5,13 @@ describes them, as LangServe has it, with LangServe's names in the OpenAPI docum
 What becomes of a body is `feedback`'s to say.
 """
 
+import json
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
 from fastapi.params import Depends
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -26,6 +28,7 @@ from locktender.app.feedback_body import (
     PublicTraceLinkCreateRequest,
 )
 from locktender.http.body import BodyBounds, read_body
+from locktender.wire.langserve import Unprocessable
 
 __all__ = ["add_feedback"]
 
@@ -84,12 +87,33 @@ class _BoundedRoute(APIRoute):
 
         async def read_and_answer(request: Request) -> Response:
             await read_body(request, _BOUNDS)
-            return await answer(request)
+            try:
+                return await answer(request)
+            except RequestValidationError as error:
+                if _can_be_quoted(error):
+                    raise
+                # FastAPI would fail at its own answer.
+                detail = [{**each, "input": repr(each.get("input"))} for each in error.errors()]
+                raise Unprocessable(detail) from error
 
         async def bounded(request: Request) -> Response:
             return await answered(request, partial(read_and_answer, request))
 
         return bounded
+
+
+def _can_be_quoted(error: RequestValidationError) -> bool:
+    """Return whether JSON can hold what FastAPI answers."""
+    try:
+        text = json.dumps(error.errors(), ensure_ascii=False, allow_nan=False, default=_quoted)
+        text.encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _quoted(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 class _Routes:

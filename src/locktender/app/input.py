@@ -83,12 +83,12 @@ def _second_reading(
     schema: type[BaseModel], value: Any, error: Exception, at: tuple[str | int, ...]
 ) -> BaseModel:
     """Read `value` with its messages in the wire's form; `error` came of the first reading."""
-    spelt_out = _with_messages(value)
-    if spelt_out != value:
-        try:
+    try:
+        spelt_out = _with_messages(value)
+        if spelt_out != value:
             return schema.model_validate(spelt_out)
-        except Exception:  # noqa: BLE001 - as at the first reading, of which the caller is told
-            _log.debug("an input is no better with its messages spelt out", exc_info=True)
+    except Exception:  # noqa: BLE001 - as at the first reading, of which the caller is told
+        _log.debug("an input is no better with its messages spelt out", exc_info=True)
     if isinstance(error, ValidationError):
         raise Unprocessable(error_details(error, *at)) from error
     _log.info("an input made its validator fail", exc_info=error)
@@ -124,7 +124,7 @@ def _is_role_and_content(value: Mapping[str, Any]) -> bool:
 def _message(form: Any) -> dict[str, Any] | None:
     try:
         return convert_to_messages([form])[0].model_dump()
-    except (NotImplementedError, TypeError, ValueError, KeyError):
+    except (NotImplementedError, TypeError, ValueError, KeyError, RecursionError):
         return None  # two strings that are no role and text
 
 

@@ -32,6 +32,7 @@ PerRequestConfigModifier: TypeAlias = Callable[
 # The protocol's version, and not ours: whoever reads it asks what the wire is like.
 _PROTOCOL_VERSION = "0.3.3"
 _MAX_VALUES = 2_000  # of one config, which is copied for each run of a batch and each of its steps
+_MAX_BATCH_VALUES = 100_000  # of all configs of a batch, one that is shared counted for each input
 _MAX_TAGS = 100  # LangChain takes the square of their number in time, at each step of a run
 _CONFIGURABLE_IS_DISALLOWED = (
     "The config field `configurable` has been disallowed by the server. This can be modified "
@@ -81,14 +82,14 @@ class RunConfigs:
 
         Raises: Unprocessable, starlette's HTTPException for a bad hash.
         """
-        return cast("RunnableConfig", self._merged(asked, {}))
+        return cast("RunnableConfig", self._merged(asked, self._hashed(asked), {}))
 
     async def one(self, asked: Asked, wish: Mapping[str, Any]) -> RunnableConfig:
         """Return the config of a single run.
 
         Raises: Unprocessable, starlette's HTTPException for a bad hash, and what the modifier does.
         """
-        config = self._fixed(await self._allowed(asked, wish), asked)
+        config = self._fixed(await self._allowed(asked, self._hashed(asked), wish), asked)
         self._before_run()
         return config
 
@@ -102,8 +103,10 @@ class RunConfigs:
 
         Raises: as `one`.
         """
+        hashed = self._hashed(asked)
+        _check_batch(hashed, wish, n_inputs)
         if not isinstance(wish, list):
-            shared = await self._allowed(asked, wish)
+            shared = await self._allowed(asked, hashed, wish)
             others = {key: value for key, value in shared.items() if key != "run_id"}
             configs = [shared, *([others] * (n_inputs - 1))][:n_inputs]
         elif len(wish) != n_inputs:
@@ -112,14 +115,16 @@ class RunConfigs:
         else:
             configs = []
             for each in wish:
-                configs.append(await self._allowed(asked, each))
+                configs.append(await self._allowed(asked, hashed, each))
                 await asyncio.sleep(0)  # there may be a thousand
         fixed = [self._fixed(config, asked) for config in configs]
         self._before_run()
         return fixed
 
-    async def _allowed(self, asked: Asked, wish: Mapping[str, Any]) -> dict[str, Any]:
-        config = self._merged(asked, wish)
+    async def _allowed(
+        self, asked: Asked, hashed: Mapping[str, Any], wish: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        config = self._merged(asked, hashed, wish)
         if self._modifier is None:
             return config
         changed = self._modifier(config, asked.request)
@@ -127,10 +132,18 @@ class RunConfigs:
             changed = await changed
         return changed or {}
 
-    def _merged(self, asked: Asked, wish: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the caller's configs, of the path and of the body, and the author's over them."""
+    def _hashed(self, asked: Asked) -> Mapping[str, Any]:
+        """Return the config that the path carries, checked.  Takes some 15 ms if it is long."""
         hashed = parse_config_hash(asked.config_hash) if asked.config_hash else {}
-        configs = [self._checked(each) for each in (hashed, wish) if each]
+        return self._checked(hashed) if hashed else {}
+
+    def _merged(
+        self, asked: Asked, hashed: Mapping[str, Any], wish: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the caller's configs, of the path and of the body, and the author's over them."""
+        configs = [dict(hashed)] if hashed else []
+        if wish:
+            configs.append(self._checked(wish))
         if asked.server_config:
             configs.append(dict(asked.server_config))
         if not configs:
@@ -154,7 +167,8 @@ class RunConfigs:
             for key, value in config.items()
             if key in self._config_keys and value is not None
         }
-        _check_concurrency(allowed.get("max_concurrency", 1))
+        for name in ("max_concurrency", "recursion_limit"):
+            _check_positive(name, allowed.get(name, 1))
         return allowed
 
     def _fixed(self, config: Mapping[str, Any], asked: Asked) -> RunnableConfig:
@@ -186,13 +200,21 @@ def _check_thread(configurable: Mapping[str, Any]) -> None:
         raise Unprocessable([{"type": "missing", "loc": at, "msg": message, "input": configurable}])
 
 
-def _check_concurrency(n_runs: int) -> None:
-    """Refuse a batch that would fail, or wait for ever."""
-    if n_runs < 1:
-        message = "Input should be greater than or equal to 1"
+def _check_batch(hashed: Mapping[str, Any], wish: object, n_inputs: int) -> None:
+    shared = hashed if isinstance(wish, list) else [hashed, wish]
+    most_shared = _MAX_BATCH_VALUES // max(1, n_inputs)
+    if has_more_values(shared, most_shared) or has_more_values(wish, _MAX_BATCH_VALUES):
         raise Unprocessable(
-            [{"type": "greater_than_equal", "loc": ["max_concurrency"], "msg": message}]
+            f"The configs of a batch may have {_MAX_BATCH_VALUES:,} values, one that is shared "
+            "counted for each input, and these have more."
         )
+
+
+def _check_positive(name: str, number: int) -> None:
+    """Refuse a batch that would fail, or wait for ever."""
+    if number < 1:
+        message = "Input should be greater than or equal to 1"
+        raise Unprocessable([{"type": "greater_than_equal", "loc": [name], "msg": message}])
 
 
 def _uuid(value: object) -> uuid.UUID:

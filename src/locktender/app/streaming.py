@@ -32,6 +32,12 @@ __all__ = ["ChunkStream", "LateFrame", "StreamAnswer"]
 
 _log = logging.getLogger(__name__)
 
+# A frame may be as long as a body; the server copies what it is given, and asks again only then
+# whether the caller reads.
+_PIECE_BYTES = 256 * 1024
+
+_FRAME_END = b"\r\n\r\n"
+
 _HEADERS = {
     "cache-control": "no-cache",
     "connection": "keep-alive",
@@ -135,7 +141,9 @@ class _Wire:
         self._is_sending = True
         if not self.has_begun:
             await self._begin(200, self._headers)
-        await self._send({"type": "http.response.body", "body": frame, "more_body": True})
+        for at in range(0, len(frame), _PIECE_BYTES):
+            piece = frame[at : at + _PIECE_BYTES] if len(frame) > _PIECE_BYTES else frame
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         self._sent_at = self._loop.time()
         self._is_sending = False
 
@@ -146,6 +154,8 @@ class _Wire:
         self._timer.cancel()
         if not self.has_begun:
             await self._begin(200, self._headers)
+        if self._is_sending:  # A frame was cut off in the middle: this one is not a part of it.
+            frame = _FRAME_END + frame
         await self._send({"type": "http.response.body", "body": frame})
 
     async def refuse(self, problem: Problem) -> None:

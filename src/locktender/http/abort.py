@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-__all__ = ["abort_of", "offer"]
+__all__ = ["abort_of", "cut_off", "offer"]
 
 _NAME = "locktender.abort"
 _NO_LINGER = struct.pack("ii", 1, 0)  # what is unsent is thrown away, and the caller told by RST
@@ -19,7 +19,7 @@ _NO_LINGER = struct.pack("ii", 1, 0)  # what is unsent is thrown away, and the c
 
 def offer(transport: Transport) -> dict[str, Any]:
     """Return the extensions of a scope whose connection is `transport`."""
-    return {_NAME: {"connection": partial(_cut_off, transport)}}
+    return {_NAME: {"connection": partial(cut_off, transport)}}
 
 
 def abort_of(scope: Mapping[str, Any]) -> Callable[[], None] | None:
@@ -28,7 +28,8 @@ def abort_of(scope: Mapping[str, Any]) -> Callable[[], None] | None:
     return None if offered is None else offered["connection"]
 
 
-def _cut_off(transport: Transport) -> None:
+def cut_off(transport: Transport) -> None:
+    """Close the connection of `transport` at once, whatever is unsent."""
     connection = transport.get_extra_info("socket")
     # Else the kernel would keep what it has, and the connection, for as long as it tries to send.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)

@@ -7,10 +7,12 @@ body means is `wire.langserve`'s and `wire.openai`'s to say.
 
 import asyncio
 from dataclasses import dataclass
+from typing import cast
 
 from starlette.requests import Request
 
-from locktender.core.errors import InvalidRequest, RequestTooLarge
+from locktender.core.errors import InvalidRequest, QueueFull, RequestTooLarge
+from locktender.http.arrivals import arrivals_of
 from locktender.wire.json_count import JsonCount, most_values
 
 __all__ = ["Body", "BodyBounds", "read_body"]
@@ -18,7 +20,7 @@ __all__ = ["Body", "BodyBounds", "read_body"]
 # What is parsed, validated and written on the event loop takes some 20 ms at most: that is what
 # so many values cost as LangChain's messages in their short form, the dearest there are.
 _LIGHT_VALUES = 512
-_LIGHT_BYTES = 1_000_000  # of texts, most of it
+_LIGHT_BYTES = 256 * 1024  # of texts, most of it; they may be numbers of thousands of digits
 _FREE_BYTES = 16_384  # up to which a body of few commas is not looked at further
 _PIECE_BYTES = 65_536  # counted at a time, within a millisecond
 # On average; a number may have 4,300 digits, and be slow to read.  So are escapes in texts, of
@@ -48,19 +50,26 @@ class Body:
 async def read_body(request: Request, bounds: BodyBounds) -> Body:
     """Return the body; `request` keeps it as well, so that a modifier may read it again.
 
-    Raises: RequestTooLarge, InvalidRequest when it does not arrive, starlette's ClientDisconnect.
+    Raises: RequestTooLarge, InvalidRequest when it does not arrive, QueueFull when it is slow and
+    too many others arrive, starlette's ClientDisconnect.
     """
-    arrival = _Arrival(bounds)
+    arrival, arrivals = _Arrival(bounds), arrivals_of(request.scope.get("app"))
     try:
-        async with asyncio.timeout(bounds.timeout_s):
+        async with asyncio.timeout(bounds.timeout_s) as arrival.limit:
             async for chunk in request.stream():
                 if arrival.is_over:
                     break
                 if not arrival.takes_free(chunk):
+                    for slowest in arrivals.add(arrival, len(chunk)):
+                        cast("_Arrival", slowest).give_up()
                     await arrival.take_counted()
     except TimeoutError as error:
+        if arrival.is_given_up:
+            raise QueueFull("Too many bodies are arriving; this one was the slowest.") from error
         message = f"The body did not arrive within {bounds.timeout_s:g} s."
         raise arrival.refusal() or InvalidRequest(message) from error
+    finally:
+        arrivals.leave(arrival)
     body = await arrival.body()
     request._body = body.content  # noqa: SLF001 - where starlette's own `body()` keeps and finds it
     return body
@@ -76,6 +85,14 @@ class _Arrival:
         self._count = JsonCount()
         self._n_counted = 0  # of the chunks
         self._is_counted = False  # what is free is not
+        self.limit: asyncio.Timeout | None = None  # while it is waited for
+        self.is_given_up = False
+
+    def give_up(self) -> None:
+        """Wait for it no longer."""
+        if self.limit is not None:
+            self.is_given_up = True
+            self.limit.reschedule(asyncio.get_running_loop().time())
 
     @property
     def is_over(self) -> bool:

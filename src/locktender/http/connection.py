@@ -4,20 +4,19 @@
 2. So many bytes and fields of a request's head, answered 431 beyond it, and so much time for them,
    answered 408.  The bytes between two pieces of a body (chunk extensions, trailers) have the same
    bound, and trailers are dropped: an app reads its headers before they could come.
-3. A request that offers another protocol (`Upgrade: h2c`, as Java's client does) is answered as
-   the HTTP/1.1 that it also is, with its body.  WebSocket is left to uvicorn, where an app has it.
-4. A caller that shuts its sending side counts as gone: it cannot be told from one that has left.
+3. A caller that shuts its sending side counts as gone: it cannot be told from one that has left.
+4. A caller that does not read is cut off after a time; and before that, like one that does not send
+   the rest of a body, where another wants the connection.
+
+How the bytes become requests is `upgrade`'s.
 
 It reads what is private in uvicorn's class; the house's table of private parts has the names.
 """
 
 from asyncio import Transport
 from asyncio.events import TimerHandle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, cast
-
-import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from locktender.core.errors import (
     HeadTooLarge,
@@ -26,16 +25,17 @@ from locktender.core.errors import (
     LocktenderError,
     TooManyConnections,
 )
-from locktender.http.abort import offer
+from locktender.http.abort import cut_off, offer
 from locktender.http.crowd import Crowd
+from locktender.http.reader import Reader
 from locktender.http.refusal import Refusal
 from locktender.http.settings import ConnectionSettings
+from locktender.http.upgrade import PlainProtocol
 from locktender.wire.problem import Problem
 
 __all__ = ["BoundedProtocol"]
 
 _CONNECT = b"CONNECT"
-_UPGRADE = b"upgrade"
 _BAD_REQUEST = 400  # of what is no HTTP at all, in any dialect
 
 
@@ -43,7 +43,7 @@ class _TurnedAwayError(Exception):
     """Raised within the parser, which stops at it."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(PlainProtocol):
     """uvicorn's, with the bounds of `settings`."""
 
     def __init__(
@@ -60,22 +60,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self._problem_of = problem_of
         self._n_unread = 0  # bytes since the last thing that was made of some
         self._is_in_head = True
-        self._is_offer = False  # of a protocol that we do not speak
-        self._is_websocket = False  # another protocol has the transport
         self._head_timer: TimerHandle | None = None
         self._refusal: Refusal | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Take the connection in, and let another go for it if there are too many."""
-        leaver = self._crowd.enter(self, len(self.connections))
+        leaver = self._crowd.enter(self, len(self.connections), self.loop.time())
         super().connection_made(transport)
+        self._reader = Reader(self.transport, self.loop, self._settings.send_timeout_s)
         if leaver is self:
             after_s = self._crowd.retry_after_s(self.loop.time())
             message = "The service has as many connections as it may, and all are in use."
             self._turn_away(TooManyConnections(message, after_s))
             return
         if leaver is not None:
-            cast("BoundedProtocol", leaver).transport.close()
+            cast("BoundedProtocol", leaver).give_way()
         self._wait_for_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -83,6 +82,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self._stop_head_timer()
+        self._reader.end()
         self._crowd.leave(self)
         if self._refusal is not None:
             self._refusal.end()
@@ -94,6 +94,25 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
             self.flow.resume_writing()
 
+    def give_way(self) -> None:
+        """Close the connection for another one."""
+        if self._is_answering() or self.transport.get_write_buffer_size():
+            cut_off(self.transport)  # To close it would wait for the caller to read.
+        else:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        """Have the app wait until the caller has read, who has a time for it."""
+        super().pause_writing()
+        self._crowd.stall(self, self.loop.time())
+        self._reader.expect()
+
+    def resume_writing(self) -> None:
+        """Let the app go on."""
+        super().resume_writing()
+        self._crowd.move(self)
+        self._reader.end()
+
     def data_received(self, data: bytes) -> None:
         """Read on, within the bounds."""
         if self._refusal is not None:
@@ -101,9 +120,11 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         self._n_unread += len(data)
-        self._feed(data)
+        self.feed(data)
         if self._has_ended():
             return
+        if not self._is_in_head and self._is_answering():
+            self._crowd.stall(self, self.loop.time())
         if self._n_unread > self._settings.max_header_bytes:
             self._turn_away(_too_large(self._settings))
         elif self._is_answering():
@@ -126,16 +147,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_head = False
         self._n_unread = 0
         self._stop_head_timer()
-        self._is_offer = has_upgrade = self.parser.should_upgrade()
-        if has_upgrade:
+        if self.parser.should_upgrade():
             self._check_method()
-            self._is_offer = not self._should_upgrade()
-            if self._is_offer:  # The parser stops here, and `_feed` goes on.
-                return
-        self._crowd.begin(self)
         super().on_headers_complete()
-        if not has_upgrade:
-            self.headers = []  # for the trailers, which nobody reads
+        if not self.is_offer:
+            self._crowd.begin(self)
 
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of a body."""
@@ -145,46 +161,28 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End a request, and wait for the next."""
         self._n_unread = 0
-        if not self._is_offer:
+        if not self.is_offer:
             self._is_in_head = True
-            super().on_message_complete()
+            self._crowd.move(self)
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Keep the connection for a next request, if it is kept."""
         super().on_response_complete()
+        if self.transport.is_closing():
+            self._reader.expect()
         is_kept = not self.transport.is_closing() and self.cycle.response_complete
         self._crowd.end(self, self.loop.time(), is_kept=is_kept)
 
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection on which nothing was asked."""
+        super().timeout_keep_alive_handler()
+        self._reader.expect()
+
     def send_400_response(self, msg: str) -> None:
         """Say in the server's own form that what came is no HTTP."""
-        self._turn_away(InvalidRequest(msg), _BAD_REQUEST)
-
-    def _feed(self, data: bytes) -> None:
-        """Parse to the end of what has come, or until another protocol has it."""
-        rest = memoryview(data)  # A copy for each of many small requests would take its square.
-        while (n_read := self._parse(rest)) is not None:
-            if not self._is_offer:
-                self._is_websocket = True
-                self.handle_websocket_upgrade()
-                return
-            head = _head_without_offer(self.parser, self.url, self.headers)
-            self.parser = httptools.HttpRequestParser(self)
-            # As uvicorn's own: a caller may send on after a request with `Connection: close`.
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-            self._parse(head)
-            rest = rest[n_read:]
-
-    def _parse(self, data: bytes | memoryview) -> int | None:
-        """Parse, and return after how many bytes the parser stopped at an upgrade, if it did."""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as stopped:
-            n_read: int = stopped.args[0]
-            return n_read
-        except httptools.HttpParserError:
-            if self._refusal is None:
-                self.send_400_response("Invalid HTTP request received.")
-        return None
+        if self._refusal is None:
+            self._turn_away(InvalidRequest(msg), _BAD_REQUEST)
 
     def _check_head(self) -> None:
         """Raise _TurnedAwayError, with the caller told, for a head that is none of ours."""
@@ -231,7 +229,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _has_ended(self) -> bool:
         """Whether nothing that comes is for us any more."""
-        return self._refusal is not None or self._is_websocket
+        return self._refusal is not None or self.is_websocket
 
     def _turn_away(self, error: LocktenderError, status: int | None = None) -> None:
         """Answer with `error`, and close."""
@@ -241,20 +239,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._is_answering() and not self.transport.is_closing():
             problem = self._problem_of(error)
             answer = Refusal.answer(problem, status or problem.status)
+        self._reader.expect()
         may_linger = self._crowd.linger(self)
         self._refusal = Refusal(self.transport, self.loop, answer, may_linger=may_linger)
-
-
-def _head_without_offer(
-    parser: httptools.HttpRequestParser, url: bytes, headers: Iterable[tuple[bytes, bytes]]
-) -> bytes:
-    """Return the head that `parser` has read last, without `Upgrade`."""
-    version = parser.get_http_version().encode()
-    head = [parser.get_method(), b" ", url, b" HTTP/", version, b"\r\n"]
-    for name, value in headers:
-        if name != _UPGRADE:
-            head += [name, b": ", value, b"\r\n"]
-    return b"".join([*head, b"\r\n"])
 
 
 def _too_large(settings: ConnectionSettings) -> HeadTooLarge:

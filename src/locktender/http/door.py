@@ -51,7 +51,7 @@ class Door:
         self._proxies = Proxies(settings.trusted_proxies)
         # What the last request had that was let in: nearly always the next one has it, too.
         self._passed: list[tuple[bytes, bytes]] | None = None
-        self._pages = frozenset(settings.cors_origins)  # whose calls CORS allows
+        self._pages = frozenset(map(str.lower, settings.cors_origins))  # whose calls CORS allows
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request in, or say why not."""
@@ -95,7 +95,7 @@ class Door:
 
     def _check_origin(self, scope: Scope, origins: Sequence[str], hosts: Sequence[str]) -> None:
         """Let only a page of this server, or one that CORS allows, run something."""
-        if "*" in self._pages or self._pages.issuperset(origins):
+        if "*" in self._pages or self._pages.issuperset(map(str.lower, origins)):
             return
         client = scope.get("client")
         if not self._proxies.trust(client[0] if client else None):

@@ -35,7 +35,9 @@ class Keys:
                 scheme, _, key = value.partition(b" ")
                 if scheme.lower() == _BEARER and self._opens(key.strip(b" ")):
                     return True
-            elif name == b"x-api-key" and self._takes_x_api_key and self._opens(value):
+            elif (
+                name == b"x-api-key" and self._takes_x_api_key and self._opens(value.strip(b" \t"))
+            ):
                 return True
         return False
 

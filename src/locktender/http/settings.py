@@ -53,13 +53,15 @@ class ConnectionSettings:
     # A connection without a request is kept for so long.  Load balancers keep theirs for 60 s, and
     # must be the first to close: else they send a request into a connection that is just closed.
     idle_timeout_s: float = 75.0
+    # An answer of which next to nothing is read for so long is cut off, and its run is cancelled.
+    send_timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
         """Refuse bounds that cannot work."""
         for name in ("max_connections", "max_headers", "max_header_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"`{name}` must be at least 1, not {getattr(self, name)}.")
-        for name in ("header_timeout_s", "idle_timeout_s"):
+        for name in ("header_timeout_s", "idle_timeout_s", "send_timeout_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"`{name}` must be above 0, not {getattr(self, name)}.")
 

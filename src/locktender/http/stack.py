@@ -5,6 +5,7 @@ trusted proxy speaks for, the app.  Below all of them `connection` bounds the so
 """
 
 from functools import partial
+from inspect import signature
 from typing import Any, cast
 
 import uvicorn
@@ -46,6 +47,10 @@ def _behind(app: ASGIApp, settings: DoorSettings, wire: Wire) -> ASGIApp:
     if settings.api_keys or settings.hosts is not None:
         behind = Door(behind, settings, wire)
     if settings.cors_origins:
+        # Of a page on the internet that calls the loopback, a browser asks that as well; a
+        # Starlette that does not know it says nothing against it.
+        knows_private = "allow_private_network" in signature(CORSMiddleware).parameters
+        private: dict[str, Any] = {"allow_private_network": True} if knows_private else {}
         behind = CORSMiddleware(
             behind,
             allow_origins=list(settings.cors_origins),
@@ -53,5 +58,6 @@ def _behind(app: ASGIApp, settings: DoorSettings, wire: Wire) -> ASGIApp:
             allow_headers=["*"],  # the key, and the deadline, among them
             expose_headers=_SHOWN_HEADERS,
             max_age=_PREFLIGHT_S,
+            **private,
         )
     return behind

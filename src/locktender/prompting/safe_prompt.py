@@ -38,8 +38,11 @@ def render_safely(
         return control.rendered(plain)
     if prompt.text == plain or prompt.cuts or _may_forge(values, control):
         return prompt
-    # The template does to marked strings what it does not do to others; these ones are harmless.
-    return control.rendered(plain)
+    # The template does to marked strings what it does not do to others.
+    whole = control.rendered(plain)
+    if len(whole.controls) > len(prompt.controls):
+        return prompt  # It made control tokens of strings that have none: they are a caller's.
+    return whole
 
 
 def _marked(write: Write, values: Any) -> tuple[str, bytes]:
