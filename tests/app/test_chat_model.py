@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import orjson
 import pytest
 from langchain_core.messages import (
     AIMessage,
@@ -64,11 +65,43 @@ def test_what_the_service_cannot_take_is_refused_and_not_left_out(message: BaseM
         ChatLocktender(base_url=NOBODY).invoke([HumanMessage("hi"), message])
 
 
-@pytest.mark.parametrize("name", ["tools", "response_format", "n", "temprature"])
-def test_a_setting_that_nobody_obeys_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["temprature", "repetiton_penalty", "stream_options"])
+def test_a_setting_that_no_service_knows_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequest, match=f"`{name}` is not supported") as refused:
         ChatLocktender(base_url=NOBODY).bind(**{name: 1}).invoke("hi")
     assert refused.value.param == name
+    with pytest.raises(ValidationError, match=f"`{name}` is not supported"):
+        ChatLocktender(model_kwargs={name: 1})
+
+
+async def test_what_a_service_may_know_is_sent_from_the_model_and_from_the_call() -> None:
+    seen: list[bytes] = []
+    refusal = {"message": "no", "code": "invalid_request", "param": "top_k"}
+    body = orjson.dumps({"error": refusal})
+    head = f"HTTP/1.1 400 No\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with _peer(head.encode() + body, seen) as url:
+        model = ChatLocktender(base_url=url, model_kwargs={"top_k": 3, "user": "ann", "n": None})
+        bound = model.bind(guided_choice=["yes", "no"], top_k=5)
+        for asked in (model, bound):
+            with pytest.raises(InvalidRequest, match="no") as refused:
+                await asked.ainvoke("hi")
+            assert refused.value.param == "top_k"
+    sent = [orjson.loads(each) for each in seen]
+    assert [each["top_k"] for each in sent] == [3, 5]
+    assert sent[1]["guided_choice"] == ["yes", "no"]
+    assert sent[0]["user"] == sent[1]["user"] == "ann"
+    assert "n" not in sent[0]
+
+
+@pytest.mark.parametrize("name", ["temperature", "stop", "timeout_s", "model"])
+def test_what_has_a_field_of_its_own_does_not_stand_among_the_others(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"must not hold `{name}`"):
+        ChatLocktender(model_kwargs={name: "x"})
+
+
+def test_an_answer_from_a_cache_has_the_same_settings() -> None:
+    one, other = (ChatLocktender(model_kwargs={"top_k": n}) for n in (1, 2))
+    assert one._get_llm_string() != other._get_llm_string()  # noqa: SLF001 - what caches ask for
 
 
 def test_tools_are_refused_when_they_are_bound() -> None:

@@ -23,10 +23,11 @@ from langchain_core.utils import from_env, secret_from_env
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from locktender.app.background import background
-from locktender.app.chat_body import chat_messages, not_supported
+from locktender.app.chat_body import chat_messages, chat_settings, not_supported
 from locktender.app.completion import cancelled_with, complete, stream
 from locktender.app.model_call import Call
 from locktender.app.own_request import own_request, within
+from locktender.core.errors import InvalidRequest
 from locktender.core.scope import outer_request
 from locktender.wire.header import parse_id
 from locktender.wire.openai_answer import Answer
@@ -48,7 +49,8 @@ class ChatLocktender(BaseChatModel):
 
     Every answer carries its usage, its finish reason and the name of its model.  Room is asked once
     for each outer request, or batch: its first call is refused if there is none, and the others
-    wait for theirs instead of being refused.
+    wait for theirs instead of being refused.  Settings that have no field here are `bind`'s, or
+    stand in `model_kwargs`; the service refuses those that the model's engine does not obey.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -60,6 +62,7 @@ class ChatLocktender(BaseChatModel):
     seed: int | None = None
     max_tokens: int | None = None  # new tokens
     stop: list[str] | str | None = None
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
     timeout_s: float | None = Field(default=None, gt=0)  # of one call; None: as the model allows
     api_key: SecretStr | None = Field(default_factory=_key)
     tenant: str | None = None  # whom calls are made for, where the outer request does not say
@@ -78,6 +81,18 @@ class ChatLocktender(BaseChatModel):
             raise ValueError(message)
         return base_url
 
+    @field_validator("model_kwargs")
+    @classmethod
+    def _is_known(cls, model_kwargs: dict[str, Any]) -> dict[str, Any]:
+        for name in model_kwargs:
+            if name in ("model", "timeout_s", *_SETTINGS):
+                message = f"must not hold `{name}`, which is a field of its own"
+                raise ValueError(message)
+        try:
+            return chat_settings(model_kwargs)
+        except InvalidRequest as error:
+            raise ValueError(error.message) from error
+
     @field_validator("tenant")
     @classmethod
     def _is_id(cls, tenant: str | None) -> str | None:
@@ -93,7 +108,7 @@ class ChatLocktender(BaseChatModel):
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
         """What the text of an answer depends on."""
-        names = ("model", "base_url", *_SETTINGS)
+        names = ("model", "base_url", "model_kwargs", *_SETTINGS)
         return {name: getattr(self, name) for name in names}
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:  # noqa: ARG002 - LangChain's signature
@@ -224,15 +239,14 @@ class ChatLocktender(BaseChatModel):
         self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> Call:
         """Put together what is sent.  Raises: InvalidRequest."""
-        given = {name: value for name, value in kwargs.items() if name not in _GRANTED}
+        bound = {name: value for name, value in kwargs.items() if name not in _GRANTED}
+        given = {**self.model_kwargs, **bound}
         if stop is not None:
             given["stop"] = stop
         settings = {name: given.pop(name, getattr(self, name)) for name in _SETTINGS}
         model, timeout_s = given.pop("model", self.model), given.pop("timeout_s", self.timeout_s)
-        for name, value in given.items():
-            if value is not None:
-                raise not_supported(name)
-        body = {name: value for name, value in settings.items() if value is not None}
+        named = {name: value for name, value in settings.items() if value is not None}
+        body = {**chat_settings(given), **named}
         return Call(
             base_url=self.base_url,
             model=model,

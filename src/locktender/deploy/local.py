@@ -72,6 +72,7 @@ async def model_layer(
             dispatcher=Dispatcher(model.name, model.gate, supervisors[model.name], observer),
             gate=model.gate,
             health=supervisors[model.name],
+            engine=model.engine,
             chat_format=chat_formats[model.name],
         )
         for model in models

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
 from locktender.core.errors import ConfigError, LocktenderError
-from locktender.core.request import Delta, GenerationRequest
+from locktender.core.request import Delta, Feature, GenerationRequest
 
 __all__ = [
     "ENGINES",
@@ -24,6 +24,7 @@ __all__ = [
     "Output",
     "Stepper",
     "StepperFactory",
+    "features_of",
     "load_engine",
     "reads_folder",
     "reads_gguf",
@@ -39,13 +40,24 @@ class KnownEngine:
     factory: str
     reads_gguf: bool = False  # whether its source is a GGUF file
     reads_folder: bool = False  # whether it is a Hugging Face folder
+    # What it obeys beside what every engine must: temperature, top_p, seed, stop, max_tokens.  What
+    # needs another feature is refused before the queue, whether or not the engine runs.
+    features: frozenset[Feature] = frozenset()
 
 
 ENGINES: Mapping[str, KnownEngine] = {
-    "echo": KnownEngine("locktender.model.engines.echo:EchoStepper"),
-    "openvino": KnownEngine("locktender.model.engines.openvino:OpenVinoStepper", reads_gguf=True),
+    "echo": KnownEngine(
+        "locktender.model.engines.echo:EchoStepper", features=frozenset({Feature.LONG_SEED})
+    ),
+    "openvino": KnownEngine(
+        "locktender.model.engines.openvino:OpenVinoStepper",
+        reads_gguf=True,
+        features=frozenset({Feature.TOP_K, Feature.REPETITION_PENALTY}),
+    ),
     "transformers": KnownEngine(
-        "locktender.model.engines.transformers:TransformersStepper", reads_folder=True
+        "locktender.model.engines.transformers:TransformersStepper",
+        reads_folder=True,
+        features=frozenset(Feature),
     ),
 }
 
@@ -120,6 +132,12 @@ def reads_folder(engine: str) -> bool:
     """Return whether the engine of this name takes a Hugging Face folder as its source."""
     known = ENGINES.get(engine)
     return known is not None and known.reads_folder
+
+
+def features_of(engine: str) -> frozenset[Feature]:
+    """Return what the engine of this name obeys; nothing is known of a user's own."""
+    known = ENGINES.get(engine)
+    return frozenset() if known is None else known.features
 
 
 def load_engine(name: str) -> StepperFactory:

@@ -25,13 +25,19 @@ from locktender.http.body import BodyBounds, read_body
 from locktender.http.offload import offload_of
 from locktender.model.answer import Answer, Asked
 from locktender.model.dispatcher import Dispatcher
+from locktender.model.engine import features_of
 from locktender.model.rendering import rendered
 from locktender.model.settings import GateSettings
 from locktender.model.trust import Trust
 from locktender.model.visit import outcome_of
 from locktender.prompting.chat_format import ChatFormat
 from locktender.wire.header import REQUEST_ID, parse_id
-from locktender.wire.openai import ChatCompletionBody, generation_request, parse_chat_completion
+from locktender.wire.openai import (
+    ChatCompletionBody,
+    ModelBounds,
+    generation_request,
+    parse_chat_completion,
+)
 from locktender.wire.openai_reply import model_card, model_list
 from locktender.wire.problem import openai_problem
 
@@ -72,7 +78,18 @@ class Served:
     dispatcher: Dispatcher
     gate: GateSettings
     health: Health
+    engine: str
     chat_format: ChatFormat | None = None  # None: its engine takes chats as they come
+
+    @property
+    def bounds(self) -> ModelBounds:
+        """What its requests may ask for."""
+        return ModelBounds(
+            self.gate.default_max_tokens,
+            self.gate.max_tokens,
+            self.engine,
+            features_of(self.engine),
+        )
 
 
 @dataclass(slots=True)
@@ -155,12 +172,7 @@ class ModelService:
         body = await self._parsed(request)
         served = self._served(body.model)
         arrival.model = body.model  # only now: nobody counts by a name that a caller made up
-        generation = generation_request(
-            body,
-            id=arrival.request_id,
-            default_max_tokens=served.gate.default_max_tokens,
-            max_tokens=served.gate.max_tokens,
-        )
+        generation = generation_request(body, served.bounds, id=arrival.request_id)
         generation = await rendered(generation, served.chat_format)
         asked = Asked(
             request=generation,

@@ -5,12 +5,14 @@ that the rest of the house relies on, and what does not is an `InvalidRequest` w
 the field.  As strict as OpenAI's own service: "12" is no number, true and 5.0 are no integers.
 
 Settings that do not change the text (user, metadata, store, service_tier and the like) and fields
-that nobody knows are ignored; those that would, and cannot be obeyed, are named in
-`wire.openai_field`.  Whether a model exists, and whether the prompt fits its context, is decided
-further down.  Answers are written by `wire.openai_reply`.
+that nobody knows are ignored; those that would, and that the model's engine does not obey, are
+refused by the table in `wire.openai_setting`.  Whether a model exists, and whether the prompt fits
+its context, is decided further down.  Answers are written by `wire.openai_reply`.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import (
@@ -23,12 +25,14 @@ from pydantic import (
 )
 
 from locktender.core.errors import InvalidRequest
-from locktender.core.request import ChatInput, GenerationRequest, Message, Sampling
-from locktender.wire.openai_field import Absent, refuse_unsupported, shown, stop_strings, text_of
+from locktender.core.request import ChatInput, Feature, GenerationRequest, Message, Sampling
+from locktender.wire.openai_field import Absent, shown, stop_strings, text_of
+from locktender.wire.openai_setting import SETTINGS, refuse_unsupported
 
 __all__ = [
     "ChatCompletionBody",
     "ChatMessageBody",
+    "ModelBounds",
     "StreamOptionsBody",
     "generation_request",
     "parse_chat_completion",
@@ -40,6 +44,8 @@ _MAX_MODEL_CHARACTERS = 256
 # share than the second is 0.  Both mean the likeliest token and nothing else.
 _GREEDY_BELOW_TEMPERATURE = 1e-5
 _MIN_TOP_P = 1e-6
+_MAX_TOP_K = 2**31 - 1
+_SHORT_SEEDS = 2**32  # of engines that have no `Feature.LONG_SEED`
 
 _MaxTokens = Annotated[int | None, Field(ge=1, description="an integer of 1 or more")]
 
@@ -65,6 +71,9 @@ class ChatMessageBody(_StrictModel):
     audio: Absent = None
     function_call: Absent = None
     tool_calls: Absent = None
+    # A turn that is to be gone on with, by the names of Mistral and DeepSeek, and of Qwen.
+    prefix: Absent = None
+    partial: Absent = None
 
 
 class StreamOptionsBody(_StrictModel):
@@ -75,6 +84,9 @@ class StreamOptionsBody(_StrictModel):
 
 class ChatCompletionBody(_StrictModel):
     """A valid request for a chat completion.  The descriptions end up in refusals."""
+
+    # What is not named here is kept until it is known which engine it is for.
+    model_config = ConfigDict(extra="allow")
 
     model: str = Field(
         min_length=1,
@@ -92,6 +104,13 @@ class ChatCompletionBody(_StrictModel):
     top_p: float | None = Field(None, gt=0, le=1, description="a number above 0 and up to 1")
     seed: int | None = Field(None, ge=-(2**63), lt=2**63, description="a 64-bit integer")
     stop: Annotated[tuple[str, ...], BeforeValidator(stop_strings)] = ()
+    top_k: int | None = Field(
+        None, ge=-1, le=_MAX_TOP_K, description="an integer of 1 or more; 0 or -1 for all"
+    )
+    min_p: float | None = Field(None, ge=0, le=1, description="a number from 0 to 1")
+    repetition_penalty: float | None = Field(
+        None, gt=0, le=100, description="a number above 0 and up to 100"
+    )
     n: int | None = Field(None, ge=1, le=1, description="1")
     stream: bool | None = Field(None, description="true or false")
     stream_options: StreamOptionsBody | None = Field(None, description="an object")
@@ -105,6 +124,12 @@ class ChatCompletionBody(_StrictModel):
     def asked_max_tokens(self) -> int | None:
         """The caller's limit, under whichever name it came."""
         return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What it has of the fields in the table of settings."""
+        known = {name: getattr(self, name) for name in type(self).model_fields if name in SETTINGS}
+        return {**(self.model_extra or {}), **known}
 
 
 _EXPECTED = {
@@ -125,7 +150,6 @@ def parse_chat_completion(body: bytes) -> ChatCompletionBody:
     if not isinstance(fields, dict):
         message = f"The body must be a JSON object, not {shown(fields)}."
         raise InvalidRequest(message)
-    refuse_unsupported(fields)
     try:
         parsed = ChatCompletionBody.model_validate(fields)
     except ValidationError as error:
@@ -134,27 +158,38 @@ def parse_chat_completion(body: bytes) -> ChatCompletionBody:
     return parsed
 
 
+@dataclass(frozen=True, slots=True)
+class ModelBounds:
+    """What one model takes, and its engine obeys."""
+
+    default_max_tokens: int  # not above `max_tokens`
+    max_tokens: int
+    engine: str  # its name, for refusals
+    features: frozenset[Feature]
+
+
 def generation_request(
     body: ChatCompletionBody,
+    bounds: ModelBounds,
     *,
     id: str,  # noqa: A002 - the field's own name
-    default_max_tokens: int,
-    max_tokens: int,
 ) -> GenerationRequest:
-    """Apply the model's default and maximum, of which the first is not above the second.
+    """Apply what the model takes.
 
-    Raises: InvalidRequest when the caller asks for more than the maximum.
+    Raises: InvalidRequest for a setting beyond it, or one that its engine does not obey.
     """
     asked = body.asked_max_tokens
-    if asked is not None and asked > max_tokens:
+    if asked is not None and asked > bounds.max_tokens:
         name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
-        message = f"`{name}` must be at most {max_tokens} for this model, not {asked}."
+        message = f"`{name}` must be at most {bounds.max_tokens} for this model, not {asked}."
         raise InvalidRequest(message, name)
+    refuse_unsupported(body.settings, bounds.engine, bounds.features)
+    _refuse_long_seed(body.seed, bounds)
     return GenerationRequest(
         id=id,
         model=body.model,
         input=ChatInput(tuple(_message(message) for message in body.messages)),
-        max_tokens=default_max_tokens if asked is None else asked,
+        max_tokens=bounds.default_max_tokens if asked is None else asked,
         sampling=_sampling(body),
         stop=body.stop,
         stream=bool(body.stream),
@@ -173,7 +208,21 @@ def _sampling(body: ChatCompletionBody) -> Sampling:
         temperature=0.0 if temperature < _GREEDY_BELOW_TEMPERATURE else temperature,
         top_p=max(top_p, _MIN_TOP_P),
         seed=None if body.seed is None else body.seed % 2**64,  # engines take unsigned ones
+        top_k=max(body.top_k or 0, 0),
+        min_p=body.min_p or 0.0,
+        repetition_penalty=body.repetition_penalty or 1.0,
     )
+
+
+def _refuse_long_seed(seed: int | None, bounds: ModelBounds) -> None:
+    """Refuse what an engine would cut short: two seeds would be one."""
+    if seed is None or 0 <= seed < _SHORT_SEEDS or Feature.LONG_SEED in bounds.features:
+        return
+    message = (
+        f"`seed` must be from 0 to {_SHORT_SEEDS - 1} for the engine `{bounds.engine}`, "
+        f"not {seed}; leave it out to get another text each time."
+    )
+    raise InvalidRequest(message, "seed")
 
 
 def _refuse_contradictions(body: ChatCompletionBody) -> None:

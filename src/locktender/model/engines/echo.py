@@ -7,7 +7,8 @@ measured without the cost of one.  A word is a token.
 1. The answer is the words of the last message, or of the text, or the token ids, once.
 2. If that message begins with ``repeat 100: ``, or the option `words` is 100, the words are
    repeated until the answer has 100 of them.
-3. Equal requests get equal answers; sampling is ignored.
+3. Equal requests get equal answers.  Each next word is certain, and no temperature, share of
+   choices or seed makes another of it.
 """
 
 import re

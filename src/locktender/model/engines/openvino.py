@@ -65,6 +65,7 @@ DEFAULT_KV_BYTES = 1 << 30
 # One step of 256 tokens takes half a second on two slow cores, one of 2,048 takes 1.4 s.
 MAX_BATCHED_TOKENS = 256
 COLDEST = 1e-6  # temperatures below it are greedy: dividing by them overflows
+SEED_BITS = 32  # of longer seeds it cuts the rest off in silence; the service refuses them
 
 # What C++ exceptions become on their way through pybind11.
 FOREIGN_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, MemoryError)
@@ -251,9 +252,12 @@ class OpenVinoStepper:
             config.do_sample = True
             config.temperature = sampling.temperature
             config.top_p = sampling.top_p
-            # Without a seed OpenVINO takes the same one each time.  It has room for 32 bits.
-            seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
-            config.rng_seed = seed % (1 << 32)
+            if sampling.top_k:
+                config.top_k = sampling.top_k
+            # Without a seed OpenVINO takes the same one each time.
+            seed = secrets.randbits(SEED_BITS) if sampling.seed is None else sampling.seed
+            config.rng_seed = seed
+        config.repetition_penalty = sampling.repetition_penalty
         return config
 
     def _to_output(self, news: _News, text: str) -> Output:

@@ -161,6 +161,9 @@ class TransformersStepper:
             max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
             seed=sampling.seed,
             end_tokens=self._end_tokens,
         )
