@@ -51,6 +51,27 @@ def test_messages_are_written_as_openai_does() -> None:
 
 
 @pytest.mark.parametrize(
+    "thought",
+    [
+        {"type": "reasoning", "reasoning": "Hm."},
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}], "id": "rs_1"},
+        {"type": "thinking", "thinking": "Hm.", "signature": "x"},
+        {"type": "redacted_thinking", "data": "x"},
+        {"type": "reasoning_content", "reasoning_content": {"text": "Hm."}},
+    ],
+)
+def test_what_a_model_has_thought_is_left_out_of_its_turn(thought: dict[str, Any]) -> None:
+    said = {"type": "text", "text": "Yes."}
+    kept = AIMessage("Yes.", additional_kwargs={"reasoning_content": "Hm."})
+    messages = [AIMessage([thought, said]), AIMessage([thought]), kept]
+    assert chat_messages(messages) == [
+        {"role": "assistant", "content": [said]},
+        {"role": "assistant", "content": ""},
+        {"role": "assistant", "content": "Yes."},
+    ]
+
+
+@pytest.mark.parametrize(
     "message",
     [
         ToolMessage("42", tool_call_id="1"),
@@ -113,6 +134,7 @@ def test_tools_are_refused_when_they_are_bound() -> None:
     "settings",
     [
         {"base_url": "localhost:8001"},
+        {"base_url": "http://127.0.0.1:8001/v1/chat/completions"},
         {"tenant": "two words"},
         {"timeout_s": 0},
         {"max_concurrency": 0},
@@ -157,6 +179,26 @@ def test_nobody_there_is_told_in_a_sentence_that_helps() -> None:
         ChatLocktender(base_url=NOBODY, model="smollm2").invoke("hi")
     message = "No model service answers; start it with `locktender model smollm2`."
     assert refused.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("path", "is_hinted"), [("", True), ("/", True), ("/models", True), ("/v1", False)]
+)
+@pytest.mark.parametrize("status", [404, 405])
+@pytest.mark.parametrize("body", ['{"detail":"Not Found"}', '{"error":{"message":"No."}}', ""])
+async def test_an_address_without_its_version_gets_a_hint(
+    path: str, status: int, body: str, *, is_hinted: bool
+) -> None:
+    head = f"HTTP/1.1 {status} No\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with _peer(f"{head}{body}".encode(), []) as url:
+        model = ChatLocktender(base_url=url.removesuffix("/v1") + path)
+        with pytest.raises(LocktenderError) as refused:
+            await model.ainvoke("hi")
+        with pytest.raises(LocktenderError) as uncounted:
+            await asyncio.to_thread(model.get_num_tokens, "hi")
+    hint = "A `base_url` ends in `/v1`, and this one does not."
+    for error in (refused, uncounted):
+        assert error.value.message.endswith(hint) is is_hinted
 
 
 async def test_it_can_be_configured_for_a_call() -> None:

@@ -23,8 +23,8 @@ def _body(**fields: Any) -> bytes:
     return orjson.dumps({"model": "m", "messages": _MESSAGES, **fields})
 
 
-def _accepted(bounds: ModelBounds = _ALL, **fields: Any) -> GenerationRequest:
-    return generation_request(parse_chat_completion(_body(**fields)), bounds, id="1")
+def _accepted(**fields: Any) -> GenerationRequest:
+    return generation_request(parse_chat_completion(_body(**fields)), _ALL, id="1")
 
 
 def _refused(body: bytes) -> InvalidRequest:
@@ -258,9 +258,10 @@ def test_every_64_bit_seed_becomes_an_unsigned_one_of_its_own(seed: int, engine_
 @pytest.mark.parametrize("seed", [-1, 2**32, 2**63 - 1, -(2**63)])
 def test_a_seed_that_an_engine_would_cut_short_is_refused(seed: int) -> None:
     for fine in (0, 7, 2**32 - 1):
-        assert _accepted(_NONE, seed=fine).sampling.seed == fine
+        body = parse_chat_completion(_body(seed=fine))
+        assert generation_request(body, _NONE, id="1").sampling.seed == fine
     with pytest.raises(InvalidRequest) as raised:
-        _accepted(_NONE, seed=seed)
+        generation_request(parse_chat_completion(_body(seed=seed)), _NONE, id="1")
     assert raised.value.param == "seed"
     assert raised.value.message == (
         f"`seed` must be from 0 to 4294967295 for the engine `plain`, not {seed}; "

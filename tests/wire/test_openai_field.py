@@ -16,6 +16,9 @@ from locktender.wire.openai_field import stop_strings, text_of
         ("hi", "hi"),
         ([{"type": "text", "text": "hi"}], "hi"),
         ([{"type": "text", "text": "a"}, {"type": "text", "text": "b", "more": 1}], "a\nb"),
+        # What a model has thought is no part of what it has said.
+        ([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}], "a"),
+        ([{"type": "reasoning", "reasoning": "hm"}], ""),
     ],
 )
 def test_content_is_a_string_or_its_text_parts_line_by_line(content: object, text: str) -> None:

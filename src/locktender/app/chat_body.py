@@ -17,6 +17,7 @@ from langchain_core.messages import (
 )
 
 from locktender.core.errors import InvalidRequest
+from locktender.wire.openai_field import REASONING
 from locktender.wire.openai_setting import SETTINGS, WITHOUT_EFFECT
 
 __all__ = ["chat_messages", "chat_settings", "not_supported"]
@@ -63,10 +64,18 @@ def _role(message: BaseMessage) -> str:
 
 
 def _content(content: str | Sequence[str | Mapping[str, Any]]) -> str | list[dict[str, str]]:
-    """Return the content; how the parts of a list are joined is the service's to say."""
+    """Return the content; how the parts of a list are joined is the service's to say.
+
+    What a model has thought is left out, as the makers of such models have it in former turns.
+    """
     if isinstance(content, str):
         return content
-    return [{"type": "text", "text": _text(block)} for block in content] or ""
+    told = [block for block in content if not _is_reasoning(block)]
+    return [{"type": "text", "text": _text(block)} for block in told] or ""
+
+
+def _is_reasoning(block: str | Mapping[str, Any]) -> bool:
+    return not isinstance(block, str) and block.get("type") in REASONING
 
 
 def _text(block: str | Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ request was cancelled ends in `asyncio.CancelledError`, in whatever thread it wa
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -24,9 +25,10 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from locktender.app.background import background
 from locktender.app.chat_body import chat_messages, chat_settings, not_supported
-from locktender.app.completion import cancelled_with, complete, stream
-from locktender.app.model_call import Call
+from locktender.app.completion import cancelled_with, complete, stream, tokenize
+from locktender.app.model_call import CHAT, TOKENIZE, Call
 from locktender.app.own_request import own_request, within
+from locktender.app.token_count import count_chat
 from locktender.core.errors import InvalidRequest
 from locktender.core.scope import outer_request
 from locktender.wire.header import parse_id
@@ -39,6 +41,7 @@ _URL = "http://127.0.0.1:8001/v1"
 _SETTINGS = ("temperature", "top_p", "seed", "max_tokens", "stop")
 # What LangChain and its users pass to ask for what is done anyway.
 _GRANTED = {"stream", "stream_usage"}
+_COUNT_S = 60.0  # for tokens to be counted, where the model has no limit of its own
 
 
 _key = secret_from_env("LOCKTENDER_API_KEY", default=None)
@@ -75,6 +78,9 @@ class ChatLocktender(BaseChatModel):
     def _is_address(cls, base_url: str) -> str:
         if not base_url.startswith(("http://", "https://")):
             message = "must begin with http:// or https://"
+            raise ValueError(message)
+        if base_url.rstrip("/").endswith(CHAT):
+            message = f"must end before `{CHAT}`, which is put to it"
             raise ValueError(message)
         if "@" in base_url:
             message = "must hold no user name or password: it goes into logs; use `api_key`"
@@ -114,6 +120,29 @@ class ChatLocktender(BaseChatModel):
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:  # noqa: ARG002 - LangChain's signature
         """Raise InvalidRequest."""
         raise not_supported("tools")
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the tokens of `text` by itself, of the served model's own tokenizer."""
+        if self.custom_get_token_ids is not None or not text:
+            return super().get_token_ids(text) if text else []
+        return self._tokens({"prompt": text, "add_special_tokens": False})
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Return what these messages cost the served model, as an answer's usage says it."""
+        if tools:
+            raise not_supported("tools")
+        if self.custom_get_token_ids is not None:
+            return super().get_num_tokens_from_messages(messages)
+        return count_chat(self._tokens, chat_messages(messages))
+
+    def _tokens(self, asked: Mapping[str, Any]) -> list[int]:
+        call = self._call((), None, {})
+        timeout_s = call.timeout_s or _COUNT_S
+        return background.run(
+            tokenize(replace(call, body=asked, path=TOKENIZE, timeout_s=timeout_s))
+        )
 
     def _generate(
         self,

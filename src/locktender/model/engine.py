@@ -11,10 +11,10 @@ Known engines are named in `ENGINES`; any other is written ``module:attribute``.
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
-from locktender.core.errors import ConfigError, LocktenderError
-from locktender.core.request import Delta, Feature, GenerationRequest
+from locktender.core.errors import ConfigError, InvalidRequest, LocktenderError
+from locktender.core.request import Delta, Feature, GenerationRequest, Input
 
 __all__ = [
     "ENGINES",
@@ -22,12 +22,14 @@ __all__ = [
     "KnownEngine",
     "Limits",
     "Output",
+    "PromptEncoder",
     "Stepper",
     "StepperFactory",
     "features_of",
     "load_engine",
     "reads_folder",
     "reads_gguf",
+    "token_ids",
 ]
 
 
@@ -119,6 +121,15 @@ class Stepper(Protocol):
         ...
 
 
+@runtime_checkable
+class PromptEncoder(Protocol):
+    """What a `Stepper` may be as well: one that tells the tokens of a prompt."""
+
+    def encode(self, prompt: Input) -> Sequence[int]:
+        """Return the ids that `add` would give the model, however many.  Raises: InvalidRequest."""
+        ...
+
+
 StepperFactory: TypeAlias = Callable[[EngineSpec], Stepper]
 
 
@@ -153,3 +164,10 @@ def load_engine(name: str) -> StepperFactory:
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         message = f"The engine {name!r} cannot be imported: {error}. Is its extra installed?"
         raise ConfigError(message) from error
+
+
+def token_ids(stepper: Stepper, prompt: Input) -> Sequence[int]:
+    """Return the tokens of `prompt`.  Raises: InvalidRequest where the engine cannot tell them."""
+    if not isinstance(stepper, PromptEncoder):
+        raise InvalidRequest("The engine of this model does not tell its tokens.", "model")
+    return stepper.encode(prompt)

@@ -10,9 +10,9 @@ refused by the table in `wire.openai_setting`.  Whether a model exists, and whet
 its context, is decided further down.  Answers are written by `wire.openai_reply`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 from pydantic import (
@@ -30,15 +30,19 @@ from locktender.wire.openai_field import Absent, shown, stop_strings, text_of
 from locktender.wire.openai_setting import SETTINGS, refuse_unsupported
 
 __all__ = [
+    "MAX_MESSAGES",
     "ChatCompletionBody",
     "ChatMessageBody",
     "ModelBounds",
     "StreamOptionsBody",
+    "StrictModel",
+    "chat_input",
     "generation_request",
+    "parse_body",
     "parse_chat_completion",
 ]
 
-_MAX_MESSAGES = 2000
+MAX_MESSAGES = 2000
 _MAX_MODEL_CHARACTERS = 256
 # Engines compute in float32, where logits divided by less than this overflow, and where a smaller
 # share than the second is 0.  Both mean the likeliest token and nothing else.
@@ -50,7 +54,9 @@ _SHORT_SEEDS = 2**32  # of engines that have no `Feature.LONG_SEED`
 _MaxTokens = Annotated[int | None, Field(ge=1, description="an integer of 1 or more")]
 
 
-class _StrictModel(BaseModel):
+class StrictModel(BaseModel):
+    """A body, or a part of one."""
+
     # What a caller wrote does not belong into a log, where the cause of a refusal goes.
     model_config = ConfigDict(
         strict=True,
@@ -60,7 +66,7 @@ class _StrictModel(BaseModel):
     )
 
 
-class ChatMessageBody(_StrictModel):
+class ChatMessageBody(StrictModel):
     """One message; its content is already plain text."""
 
     role: Literal["system", "developer", "user", "assistant"] = Field(
@@ -76,13 +82,13 @@ class ChatMessageBody(_StrictModel):
     partial: Absent = None
 
 
-class StreamOptionsBody(_StrictModel):
+class StreamOptionsBody(StrictModel):
     """What a stream carries beside the text."""
 
     include_usage: bool | None = Field(None, description="true or false")
 
 
-class ChatCompletionBody(_StrictModel):
+class ChatCompletionBody(StrictModel):
     """A valid request for a chat completion.  The descriptions end up in refusals."""
 
     # What is not named here is kept until it is known which engine it is for.
@@ -95,8 +101,8 @@ class ChatCompletionBody(_StrictModel):
     )
     messages: Annotated[list[ChatMessageBody], FailFast()] = Field(
         min_length=1,
-        max_length=_MAX_MESSAGES,
-        description=f"a list of 1 to {_MAX_MESSAGES} messages",
+        max_length=MAX_MESSAGES,
+        description=f"a list of 1 to {MAX_MESSAGES} messages",
     )
     max_tokens: _MaxTokens = None
     max_completion_tokens: _MaxTokens = None  # OpenAI's newer name for the same
@@ -132,15 +138,18 @@ class ChatCompletionBody(_StrictModel):
         return {**(self.model_extra or {}), **known}
 
 
-_EXPECTED = {
-    name: field.description
-    for model in (ChatMessageBody, StreamOptionsBody, ChatCompletionBody)
-    for name, field in model.model_fields.items()
-}
+_Body = TypeVar("_Body", bound=StrictModel)
 
 
 def parse_chat_completion(body: bytes) -> ChatCompletionBody:
     """Validate a body.  Raises: InvalidRequest, and nothing else, for whatever bytes."""
+    parsed = parse_body(ChatCompletionBody, body)
+    _refuse_contradictions(parsed)
+    return parsed
+
+
+def parse_body(kind: type[_Body], body: bytes) -> _Body:
+    """Validate a body of that kind.  Raises: InvalidRequest, and nothing else."""
     try:
         # Refuses invalid UTF-8, lone surrogates, NaN and nesting deeper than 1,024.
         fields = orjson.loads(body)
@@ -151,11 +160,9 @@ def parse_chat_completion(body: bytes) -> ChatCompletionBody:
         message = f"The body must be a JSON object, not {shown(fields)}."
         raise InvalidRequest(message)
     try:
-        parsed = ChatCompletionBody.model_validate(fields)
+        return kind.model_validate(fields)
     except ValidationError as error:
-        raise _refusal(error) from error
-    _refuse_contradictions(parsed)
-    return parsed
+        raise _refusal(error, kind) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +195,7 @@ def generation_request(
     return GenerationRequest(
         id=id,
         model=body.model,
-        input=ChatInput(tuple(_message(message) for message in body.messages)),
+        input=chat_input(body.messages),
         max_tokens=bounds.default_max_tokens if asked is None else asked,
         sampling=_sampling(body),
         stop=body.stop,
@@ -197,8 +204,14 @@ def generation_request(
     )
 
 
-def _message(body: ChatMessageBody) -> Message:
-    return Message("system" if body.role == "developer" else body.role, body.content)
+def chat_input(messages: Sequence[ChatMessageBody]) -> ChatInput:
+    """Return the chat that is meant; a developer speaks as the system."""
+    return ChatInput(
+        tuple(
+            Message("system" if each.role == "developer" else each.role, each.content)
+            for each in messages
+        )
+    )
 
 
 def _sampling(body: ChatCompletionBody) -> Sampling:
@@ -236,7 +249,7 @@ def _refuse_contradictions(body: ChatCompletionBody) -> None:
         raise InvalidRequest(message, "stream_options")
 
 
-def _refusal(error: ValidationError) -> InvalidRequest:
+def _refusal(error: ValidationError, kind: type[StrictModel]) -> InvalidRequest:
     """Make one sentence of the first thing that is wrong."""
     first = error.errors(include_url=False)[0]
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
@@ -245,5 +258,8 @@ def _refusal(error: ValidationError) -> InvalidRequest:
         return InvalidRequest(f"`{param}` is missing.", param)
     if first["type"] == "value_error":
         return InvalidRequest(f"`{param}` {first['ctx']['error']}.", param)
-    expected = _EXPECTED.get(str(first["loc"][-1])) or "an object with a role and a content"
+    parts = (ChatMessageBody, StreamOptionsBody, kind)
+    told = (part.model_fields.get(str(first["loc"][-1])) for part in parts)
+    expected = next((field.description for field in told if field), None)
+    expected = expected or "an object with a role and a content"
     return InvalidRequest(f"`{param}` must be {expected}, not {shown(first['input'])}.", param)

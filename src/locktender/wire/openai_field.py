@@ -9,7 +9,11 @@ from typing import Annotated
 import orjson
 from pydantic import AfterValidator
 
-__all__ = ["Absent", "shown", "stop_strings", "text_of"]
+__all__ = ["REASONING", "Absent", "shown", "stop_strings", "text_of"]
+
+# The kinds of parts that hold what a model has thought: they are no part of what it has said, and
+# former turns are read without them.
+REASONING = frozenset({"reasoning", "reasoning_content", "redacted_thinking", "thinking"})
 
 _MAX_STOP_STRINGS = 16  # OpenAI takes 4; local models are often driven with more
 _MAX_STOP_CHARACTERS = 256
@@ -18,13 +22,21 @@ _NOT_SUPPORTED = "is not supported by this model service"
 
 
 def text_of(content: object) -> str:
-    """Return a message's content as one text; parts are joined by line breaks, as vLLM does."""
+    """Return a message's content as one text; parts are joined by line breaks, as vLLM does.
+
+    A model's thoughts are left out.
+    """
     if isinstance(content, str):
         return content
     if not isinstance(content, list) or not content:
         message = "must be a string or a list of text parts"
         raise ValueError(message)
-    return "\n".join(_text_of_part(part) for part in content)
+    return "\n".join(_text_of_part(part) for part in content if not _is_reasoning(part))
+
+
+def _is_reasoning(part: object) -> bool:
+    kind = part.get("type") if isinstance(part, dict) else None
+    return isinstance(kind, str) and kind in REASONING
 
 
 def _text_of_part(part: object) -> str:

@@ -13,6 +13,7 @@ measured without the cost of one.  A word is a token.
 
 import re
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -129,6 +130,11 @@ class EchoStepper:
     def close(self) -> None:
         self._running.clear()
 
+    def encode(self, prompt: Input) -> Sequence[int]:
+        if isinstance(prompt, TokenInput):
+            return prompt.ids
+        return [zlib.crc32(word.encode(errors="replace")) % N_VOCABULARY for word in _words(prompt)]
+
     def _advance(self, n_tokens: int) -> dict[int, Delta]:
         """Give out so many tokens, in turns, as long as there are answers."""
         deltas: dict[int, Delta] = {}
@@ -167,16 +173,20 @@ class EchoStepper:
 
 def _count_tokens(prompt: Input) -> int:
     """Return the number of words, or of ids; a chat without words has its template's one."""
-    match prompt:
-        case ChatInput():
-            return max(1, sum(len(message.content.split()) for message in prompt.messages))
-        case TextInput() | RenderedInput():
-            if not prompt.text.strip():
-                raise InvalidRequest("The prompt is empty.", "prompt")
-            return len(prompt.text.split())
-        case TokenInput():
-            check_ids(prompt.ids, N_VOCABULARY)
-            return len(prompt.ids)
+    if isinstance(prompt, TokenInput):
+        check_ids(prompt.ids, N_VOCABULARY)
+        return len(prompt.ids)
+    words = _words(prompt)
+    if not words:
+        raise InvalidRequest("The prompt is empty.", "prompt")
+    return len(words)
+
+
+def _words(prompt: ChatInput | TextInput | RenderedInput) -> list[str]:
+    if isinstance(prompt, ChatInput):
+        words = [word for message in prompt.messages for word in message.content.split()]
+        return words or [""]
+    return prompt.text.split()
 
 
 def _parse_answer(prompt: Input) -> tuple[str, int]:
