@@ -14,20 +14,18 @@ from dataclasses import replace
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
-from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import get_config_list
+from langchain_core.runnables import Runnable
 from langchain_core.utils import from_env, secret_from_env
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from locktender.app.background import background
+from locktender.app.chat_batch import BatchedChatModel
 from locktender.app.chat_body import chat_messages, chat_settings, not_supported
 from locktender.app.completion import cancelled_with, complete, stream, tokenize
 from locktender.app.model_call import CHAT, TOKENIZE, Call
-from locktender.app.own_request import own_request, within
 from locktender.app.token_count import count_chat
 from locktender.core.errors import InvalidRequest
 from locktender.core.scope import outer_request
@@ -47,7 +45,7 @@ _COUNT_S = 60.0  # for tokens to be counted, where the model has no limit of its
 _key = secret_from_env("LOCKTENDER_API_KEY", default=None)
 
 
-class ChatLocktender(BaseChatModel):
+class ChatLocktender(BatchedChatModel):
     """A model of a locktender model service.
 
     Every answer carries its usage, its finish reason and the name of its model.  Room is asked once
@@ -69,9 +67,6 @@ class ChatLocktender(BaseChatModel):
     timeout_s: float | None = Field(default=None, gt=0)  # of one call; None: as the model allows
     api_key: SecretStr | None = Field(default_factory=_key)
     tenant: str | None = None  # whom calls are made for, where the outer request does not say
-    max_concurrency: int = Field(
-        default=64, ge=1
-    )  # calls of one outer request, or one batch, at once
 
     @field_validator("base_url")
     @classmethod
@@ -185,74 +180,6 @@ class ChatLocktender(BaseChatModel):
             async for piece in pieces:
                 yield _chunk(piece)
 
-    def batch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """Answer all `inputs` as one request, of which only the first asks for room."""
-        with own_request() as outer, within(outer):
-            return super().batch(
-                inputs,
-                _bounded(config, len(inputs), self.max_concurrency),
-                return_exceptions=return_exceptions,
-                **kwargs,
-            )
-
-    async def abatch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """Answer all `inputs` as one request, of which only the first asks for room."""
-        with own_request() as outer, within(outer):
-            return await super().abatch(
-                inputs,
-                _bounded(config, len(inputs), self.max_concurrency),
-                return_exceptions=return_exceptions,
-                **kwargs,
-            )
-
-    def batch_as_completed(
-        self,
-        inputs: Sequence[LanguageModelInput],
-        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
-        **kwargs: Any,
-    ) -> Iterator[tuple[int, Any]]:
-        """Do as `batch`, but give each answer with its index as soon as it is there."""
-        configs = _bounded(config, len(inputs), self.max_concurrency)
-        answers = super().batch_as_completed(inputs, configs, **kwargs)
-        with own_request() as outer:
-            while True:
-                with within(outer):
-                    answer = next(answers, None)
-                if answer is None:
-                    return
-                yield answer
-
-    async def abatch_as_completed(
-        self,
-        inputs: Sequence[LanguageModelInput],
-        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[tuple[int, Any]]:
-        """Do as `abatch`, but give each answer with its index as soon as it is there."""
-        configs = _bounded(config, len(inputs), self.max_concurrency)
-        answers = super().abatch_as_completed(inputs, configs, **kwargs)
-        with own_request() as outer:
-            while True:
-                with within(outer):
-                    answer = await anext(answers, None)
-                if answer is None:
-                    return
-                yield answer
-
     async def agenerate(
         self, messages: list[list[BaseMessage]], *arguments: Any, **options: Any
     ) -> LLMResult:
@@ -286,19 +213,6 @@ class ChatLocktender(BaseChatModel):
             api_key=self.api_key.get_secret_value() if self.api_key else None,
             max_concurrency=self.max_concurrency,
         )
-
-
-def _bounded(
-    config: RunnableConfig | Sequence[RunnableConfig] | None, n_inputs: int, n_calls: int
-) -> list[RunnableConfig]:
-    """Have a batch begin no more runs than it may have calls, and use as many threads.
-
-    LangChain's defaults are all inputs at once, and a handful of threads.
-    """
-    return [
-        {**one, "max_concurrency": one.get("max_concurrency") or n_calls}
-        for one in get_config_list(config, n_inputs)
-    ]
 
 
 def _result(answer: Answer) -> ChatResult:

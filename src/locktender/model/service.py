@@ -17,6 +17,7 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Route
 
 from locktender.core.errors import (
     InvalidRequest,
@@ -290,7 +291,8 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     path = request.url.path
     message = f"There is no {request.method} {path} here."
-    if any(f"/v1{path}" == getattr(route, "path", None) for route in request.app.routes):
+    known = {route.path for route in request.app.routes if isinstance(route, Route)}
+    if f"/v1{path}" in known:
         message = f"{message} There is `/v1{path}`: a base URL ends in `/v1`."
     refusal = _refusal(InvalidRequest(message))
     refusal.status_code = status
