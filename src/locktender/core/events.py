@@ -74,12 +74,12 @@ class RequestEnded:
     outcome: Outcome
     total_s: float
     code: str | None = None  # of the error that ended it
-    reason: str | None = None  # the template's own, where it was a TemplateRefusal
     caller_id: str | None = None
     waited_s: float | None = None  # None: it was never assigned
     ttft_s: float | None = None  # from arrival to the first token; None: there was none
     prompt_tokens: int | None = None
     n_tokens: int = 0
+    reason: str | None = None  # the template's own, where the error was a TemplateRefusal
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.routing import Route
 
 from locktender.core.errors import (
     InvalidRequest,
@@ -51,6 +50,7 @@ from locktender.wire.token_count import parse_tokenize, tokenize_reply
 
 __all__ = ["ModelService", "Served", "ServiceSettings"]
 
+_CHAT, _MODELS = "/chat/completions", "/models"  # below their version
 _Parsed = TypeVar("_Parsed")
 
 
@@ -143,15 +143,15 @@ class ModelService:
             "content": {"application/json": {"schema": ChatCompletionBody.model_json_schema()}}
         }
         app.add_api_route(
-            "/v1/chat/completions",
+            f"/v1{_CHAT}",
             self.chat_completions,
             methods=["POST"],
             response_model=None,
             openapi_extra={"requestBody": {"required": True, **body_schema}},
         )
         app.add_api_route("/tokenize", self.tokenize, methods=["POST"], response_model=None)
-        app.add_api_route("/v1/models", self.list_models, response_model=None)
-        app.add_api_route("/v1/models/{name:path}", self.show_model, response_model=None)
+        app.add_api_route(f"/v1{_MODELS}", self.list_models, response_model=None)
+        app.add_api_route(f"/v1{_MODELS}/{{name:path}}", self.show_model, response_model=None)
         app.add_api_route("/livez", self.livez, response_model=None)
         app.add_api_route("/readyz", self.readyz, response_model=None)
         app.add_exception_handler(HTTPException, _no_such_route)
@@ -291,8 +291,7 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     path = request.url.path
     message = f"There is no {request.method} {path} here."
-    known = {route.path for route in request.app.routes if isinstance(route, Route)}
-    if f"/v1{path}" in known:
+    if path in (_CHAT, _MODELS):
         message = f"{message} There is `/v1{path}`: a base URL ends in `/v1`."
     refusal = _refusal(InvalidRequest(message))
     refusal.status_code = status

@@ -65,7 +65,7 @@ DEFAULT_KV_BYTES = 1 << 30
 # One step of 256 tokens takes half a second on two slow cores, one of 2,048 takes 1.4 s.
 MAX_BATCHED_TOKENS = 256
 COLDEST = 1e-6  # temperatures below it are greedy: dividing by them overflows
-SEED_BITS = 32  # of longer seeds it cuts the rest off in silence; the service refuses them
+SEED_BITS = 32  # of longer seeds it would cut the rest off in silence
 
 # What C++ exceptions become on their way through pybind11.
 FOREIGN_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, MemoryError)
@@ -287,6 +287,8 @@ class OpenVinoStepper:
                 config.top_k = sampling.top_k
             # Without a seed OpenVINO takes the same one each time.
             seed = secrets.randbits(SEED_BITS) if sampling.seed is None else sampling.seed
+            if seed >> SEED_BITS:
+                raise InvalidRequest(f"The engine takes seeds of {SEED_BITS} bits.", "seed")
             config.rng_seed = seed
         config.repetition_penalty = sampling.repetition_penalty
         return config
