@@ -194,7 +194,7 @@ def _refusal(call: Call, response: aiohttp.ClientResponse, body: bytes) -> Lockt
     """Return what the service has said; where the address looks wrong, that as well."""
     error = parse_error(response.status, body, response.headers.get("Retry-After"))
     is_elsewhere = response.status in _NO_SUCH_PATH and not isinstance(error, UnknownModel)
-    if not (is_elsewhere and call.lacks_version):
+    if not (is_elsewhere and call.lacks_version) or "/v1" in error.message:
         return error
     _log.warning("%s is not found; base_url %s does not end in /v1", call.url, call.base_url)
     return type(error)(f"{error.message} A `base_url` ends in `/v1`, and this one does not.")

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import orjson
 from fastapi import FastAPI, Request
@@ -41,12 +41,13 @@ from locktender.wire.header import REQUEST_ID, TIMEOUT, parse_id, parse_timeout
 from locktender.wire.openai import (
     ChatCompletionBody,
     ModelBounds,
+    StrictModel,
     generation_request,
     parse_chat_completion,
 )
 from locktender.wire.openai_reply import model_card, model_list
 from locktender.wire.problem import openai_problem
-from locktender.wire.token_count import parse_tokenize, tokenize_reply
+from locktender.wire.token_count import TokenizeBody, parse_tokenize, tokenize_reply
 
 __all__ = ["ModelService", "Served", "ServiceSettings"]
 
@@ -139,17 +140,20 @@ class ModelService:
         app = FastAPI(
             title="locktender model service", version=__version__, docs_url=None, redoc_url=None
         )
-        body_schema = {
-            "content": {"application/json": {"schema": ChatCompletionBody.model_json_schema()}}
-        }
         app.add_api_route(
             f"/v1{_CHAT}",
             self.chat_completions,
             methods=["POST"],
             response_model=None,
-            openapi_extra={"requestBody": {"required": True, **body_schema}},
+            openapi_extra=_described(ChatCompletionBody),
         )
-        app.add_api_route("/tokenize", self.tokenize, methods=["POST"], response_model=None)
+        app.add_api_route(
+            "/tokenize",
+            self.tokenize,
+            methods=["POST"],
+            response_model=None,
+            openapi_extra=_described(TokenizeBody),
+        )
         app.add_api_route(f"/v1{_MODELS}", self.list_models, response_model=None)
         app.add_api_route(f"/v1{_MODELS}/{{name:path}}", self.show_model, response_model=None)
         app.add_api_route("/livez", self.livez, response_model=None)
@@ -274,6 +278,12 @@ class ModelService:
             known = ", ".join(f"`{known}`" for known in self._models)
             message = f"There is no model `{name[:100]}` here; there is {known}."
             raise UnknownModel(message, "model") from error
+
+
+def _described(body: type[StrictModel]) -> dict[str, Any]:
+    """Return what the document says of a route's body, which it reads by itself."""
+    content = {"application/json": {"schema": body.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def _json(body: bytes, status: int = 200) -> Response:
