@@ -36,7 +36,8 @@ SHOWING_OF: Mapping[str, object] = {
     "min_p": 0.9,
     "repetition_penalty": 1.9,
 }
-HOT = {"temperature": 1.9, "seed": 5, "max_tokens": 12}
+N_TOKENS = 8
+HOT = {"temperature": 1.9, "seed": 5, "max_tokens": N_TOKENS}
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +95,9 @@ async def test_what_an_engine_obeys_shows_in_its_text(
 
 async def test_what_all_engines_obey_shows_in_the_text(service: Service, engine: str) -> None:
     with anyio.fail_after(60):
-        greedy = await text_of(service, max_tokens=12)
+        greedy = await text_of(service, max_tokens=N_TOKENS)
         first = next(letter for letter in greedy if letter.isalpha())
-        assert await text_of(service, max_tokens=12, stop=first) == greedy.partition(first)[0]
+        assert await text_of(service, max_tokens=N_TOKENS, stop=first) == greedy.partition(first)[0]
         assert greedy.startswith(await text_of(service, max_tokens=2))
         hot = [await text_of(service, **{**HOT, "seed": seed}) for seed in (5, 6)]
         assert await text_of(service, **HOT) == hot[0]
@@ -108,8 +109,8 @@ async def test_what_all_engines_obey_shows_in_the_text(service: Service, engine:
 async def test_a_value_that_asks_for_nothing_changes_nothing(service: Service) -> None:
     neutral = {name: each for name, row in SETTINGS.items() for each in row.neutral}
     with anyio.fail_after(60):
-        plain = await text_of(service, max_tokens=8)
-        assert await text_of(service, max_tokens=8, **neutral) == plain
+        plain = await text_of(service, max_tokens=N_TOKENS)
+        assert await text_of(service, max_tokens=N_TOKENS, **neutral) == plain
 
 
 async def test_a_refusal_reaches_whoever_has_bound_the_setting(service: Service) -> None:
@@ -140,7 +141,7 @@ async def text_of(service: Service, **settings: Any) -> str:
 
 
 async def _narrows(service: Service, name: str, value: float) -> None:
-    greedy = await text_of(service, max_tokens=12)
+    greedy = await text_of(service, max_tokens=N_TOKENS)
     assert await text_of(service, **HOT, **{name: value}) == greedy
     assert await text_of(service, **HOT) != greedy
 
@@ -154,8 +155,8 @@ async def _min_p(service: Service, _engine: str) -> None:
 
 
 async def _repetition_penalty(service: Service, _engine: str) -> None:
-    plain = await text_of(service, max_tokens=24)
-    assert await text_of(service, max_tokens=24, repetition_penalty=1.9) != plain
+    plain = await text_of(service, max_tokens=2 * N_TOKENS)
+    assert await text_of(service, max_tokens=2 * N_TOKENS, repetition_penalty=1.9) != plain
 
 
 async def _long_seed(service: Service, engine: str) -> None:
