@@ -156,6 +156,14 @@ class ModelService:
         )
         app.add_api_route(f"/v1{_MODELS}", self.list_models, response_model=None)
         app.add_api_route(f"/v1{_MODELS}/{{name:path}}", self.show_model, response_model=None)
+        for path in (_CHAT, _MODELS):
+            app.add_api_route(
+                path,
+                _without_version,
+                methods=["GET", "POST"],
+                response_model=None,
+                include_in_schema=False,
+            )
         app.add_api_route("/livez", self.livez, response_model=None)
         app.add_api_route("/readyz", self.readyz, response_model=None)
         app.add_exception_handler(HTTPException, _no_such_route)
@@ -296,13 +304,21 @@ def _refusal(error: Exception, request_id: str | None = None) -> Response:
     return Response(problem.body, problem.status, headers=headers)
 
 
+async def _without_version(request: Request) -> Response:
+    """Answer whoever's base URL ends too early."""
+    path = request.url.path
+    message = (
+        f"There is no {request.method} {path} here. There is `/v1{path}`: a base URL ends in `/v1`."
+    )
+    refusal = _refusal(InvalidRequest(message))
+    refusal.status_code = 404
+    return refusal
+
+
 async def _no_such_route(request: Request, error: Exception) -> Response:
     """Answer an unknown path or method in the form that OpenAI's clients read."""
     status = error.status_code if isinstance(error, HTTPException) else 500
-    path = request.url.path
-    message = f"There is no {request.method} {path} here."
-    if path in (_CHAT, _MODELS):
-        message = f"{message} There is `/v1{path}`: a base URL ends in `/v1`."
+    message = f"There is no {request.method} {request.url.path} here."
     refusal = _refusal(InvalidRequest(message))
     refusal.status_code = status
     return refusal
