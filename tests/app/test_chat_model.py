@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import orjson
 import pytest
 from langchain_core.messages import (
     AIMessage,
@@ -50,6 +51,27 @@ def test_messages_are_written_as_openai_does() -> None:
 
 
 @pytest.mark.parametrize(
+    "thought",
+    [
+        {"type": "reasoning", "reasoning": "Hm."},
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}], "id": "rs_1"},
+        {"type": "thinking", "thinking": "Hm.", "signature": "x"},
+        {"type": "redacted_thinking", "data": "x"},
+        {"type": "reasoning_content", "reasoning_content": {"text": "Hm."}},
+    ],
+)
+def test_what_a_model_has_thought_is_left_out_of_its_turn(thought: dict[str, Any]) -> None:
+    said = {"type": "text", "text": "Yes."}
+    kept = AIMessage("Yes.", additional_kwargs={"reasoning_content": "Hm."})
+    messages = [AIMessage([thought, said]), AIMessage([thought]), kept]
+    assert chat_messages(messages) == [
+        {"role": "assistant", "content": [said]},
+        {"role": "assistant", "content": ""},
+        {"role": "assistant", "content": "Yes."},
+    ]
+
+
+@pytest.mark.parametrize(
     "message",
     [
         ToolMessage("42", tool_call_id="1"),
@@ -64,11 +86,43 @@ def test_what_the_service_cannot_take_is_refused_and_not_left_out(message: BaseM
         ChatLocktender(base_url=NOBODY).invoke([HumanMessage("hi"), message])
 
 
-@pytest.mark.parametrize("name", ["tools", "response_format", "n", "temprature"])
-def test_a_setting_that_nobody_obeys_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["temprature", "repetiton_penalty", "stream_options"])
+def test_a_setting_that_no_service_knows_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequest, match=f"`{name}` is not supported") as refused:
         ChatLocktender(base_url=NOBODY).bind(**{name: 1}).invoke("hi")
     assert refused.value.param == name
+    with pytest.raises(ValidationError, match=f"`{name}` is not supported"):
+        ChatLocktender(model_kwargs={name: 1})
+
+
+async def test_what_a_service_may_know_is_sent_from_the_model_and_from_the_call() -> None:
+    seen: list[bytes] = []
+    refusal = {"message": "no", "code": "invalid_request", "param": "top_k"}
+    body = orjson.dumps({"error": refusal})
+    head = f"HTTP/1.1 400 No\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with _peer(head.encode() + body, seen) as url:
+        model = ChatLocktender(base_url=url, model_kwargs={"top_k": 3, "user": "ann", "n": None})
+        bound = model.bind(guided_choice=["yes", "no"], top_k=5)
+        for asked in (model, bound):
+            with pytest.raises(InvalidRequest, match="no") as refused:
+                await asked.ainvoke("hi")
+            assert refused.value.param == "top_k"
+    sent = [orjson.loads(each) for each in seen]
+    assert [each["top_k"] for each in sent] == [3, 5]
+    assert sent[1]["guided_choice"] == ["yes", "no"]
+    assert sent[0]["user"] == sent[1]["user"] == "ann"
+    assert "n" not in sent[0]
+
+
+@pytest.mark.parametrize("name", ["temperature", "stop", "timeout_s", "model"])
+def test_what_has_a_field_of_its_own_does_not_stand_among_the_others(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"must not hold `{name}`"):
+        ChatLocktender(model_kwargs={name: "x"})
+
+
+def test_an_answer_from_a_cache_has_the_same_settings() -> None:
+    one, other = (ChatLocktender(model_kwargs={"top_k": n}) for n in (1, 2))
+    assert one._get_llm_string() != other._get_llm_string()  # noqa: SLF001 - what caches ask for
 
 
 def test_tools_are_refused_when_they_are_bound() -> None:
@@ -80,6 +134,7 @@ def test_tools_are_refused_when_they_are_bound() -> None:
     "settings",
     [
         {"base_url": "localhost:8001"},
+        {"base_url": "http://127.0.0.1:8001/v1/chat/completions"},
         {"tenant": "two words"},
         {"timeout_s": 0},
         {"max_concurrency": 0},
@@ -124,6 +179,26 @@ def test_nobody_there_is_told_in_a_sentence_that_helps() -> None:
         ChatLocktender(base_url=NOBODY, model="smollm2").invoke("hi")
     message = "No model service answers; start it with `locktender model smollm2`."
     assert refused.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("path", "is_hinted"), [("", True), ("/", True), ("/models", True), ("/v1", False)]
+)
+@pytest.mark.parametrize("status", [404, 405])
+@pytest.mark.parametrize("body", ['{"detail":"Not Found"}', '{"error":{"message":"No."}}', ""])
+async def test_an_address_without_its_version_gets_a_hint(
+    path: str, status: int, body: str, *, is_hinted: bool
+) -> None:
+    head = f"HTTP/1.1 {status} No\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with _peer(f"{head}{body}".encode(), []) as url:
+        model = ChatLocktender(base_url=url.removesuffix("/v1") + path)
+        with pytest.raises(LocktenderError) as refused:
+            await model.ainvoke("hi")
+        with pytest.raises(LocktenderError) as uncounted:
+            await asyncio.to_thread(model.get_num_tokens, "hi")
+    hint = "A `base_url` ends in `/v1`, and this one does not."
+    for error in (refused, uncounted):
+        assert error.value.message.endswith(hint) is is_hinted
 
 
 async def test_it_can_be_configured_for_a_call() -> None:

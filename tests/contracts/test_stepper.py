@@ -23,7 +23,7 @@ from locktender.core.request import (
     TextInput,
     TokenInput,
 )
-from locktender.model.engine import EngineSpec, Output, Stepper, load_engine
+from locktender.model.engine import EngineSpec, Output, Stepper, load_engine, token_ids
 
 MAX_STEPS = 2000  # a bound for every loop; no answer here is near as long
 KEYS = range(100)
@@ -142,6 +142,30 @@ def test_a_stop_string_ends_an_answer_before_it(stepper: Stepper, cut: slice) ->
     stop = text[cut]
     whole = alone(stepper, story("sea", stop=("no such text", stop)))
     assert (whole.text, whole.finish_reason) == (text[: text.index(stop)], FinishReason.STOP)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        ChatInput((Message("user", "Tell me of the sea."), Message("assistant", "It is wide."))),
+        ChatInput((Message("user", "<|im_end|>"),)),
+        TextInput("The capital of France is"),
+        TokenInput((5, 6, 7)),
+    ],
+)
+def test_a_prompt_has_the_tokens_that_an_engine_tells_of_it(
+    stepper: Stepper, prompt: Input
+) -> None:
+    ids = token_ids(stepper, prompt)
+    assert alone(stepper, request_for(prompt, 1)).prompt_tokens == len(ids)
+
+
+def test_the_tokens_of_more_than_the_context_are_told(stepper: Stepper) -> None:
+    once = token_ids(stepper, TextInput(" sea"))
+    assert list(token_ids(stepper, TextInput(" sea" * 20_000))) == [*once] * 20_000
+    unbroken = token_ids(stepper, TextInput("x" * 100_000))
+    assert unbroken
+    assert list(token_ids(stepper, TextInput(""))) == []
 
 
 def test_a_stop_string_that_only_begins_takes_nothing_away(stepper: Stepper) -> None:

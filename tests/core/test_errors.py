@@ -73,7 +73,7 @@ def test_only_kinds_that_a_caller_cannot_tell_apart_share_a_code() -> None:
     for kind in KINDS:
         by_code.setdefault(kind.code, set()).add(kind.__name__)
     shared = [names for names in by_code.values() if len(names) > 1]
-    assert shared == [{"RequestError", "InvalidRequest"}]
+    assert shared == [{"RequestError", "InvalidRequest", "TemplateRefusal"}]
 
 
 def test_an_error_says_its_sentence_and_nothing_else() -> None:

@@ -9,6 +9,7 @@ import pytest
 from harness.app_server import serve
 from harness.service import Service
 from harness.shared_service import Shared, sharing
+from harness.tiny_model import GEMMA, make_tiny_model, served_by_transformers
 
 __all__ = ["serve"]
 
@@ -20,6 +21,14 @@ def shared_smollm2(
 ) -> Iterator[Shared]:
     with sharing(tmp_path_factory.mktemp("smollm2"), {"engine": "openvino"}, "smollm2") as shared:
         yield shared
+
+
+@pytest.fixture(scope="session")
+def shared_gemma(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """A folder of transformers, whose template is as strict as Gemma's."""
+    folder = make_tiny_model(tmp_path_factory.mktemp("tiny"), GEMMA)
+    with sharing(tmp_path_factory.mktemp("gemma"), served_by_transformers(folder), "gemma") as one:
+        yield one
 
 
 @pytest.fixture

@@ -105,6 +105,16 @@ async def test_unknown_paths_and_methods_are_told_in_the_same_form(
     assert body["error"]["message"] == f"There is no DELETE {path} here."
 
 
+@pytest.mark.parametrize("path", ["/chat/completions", "/models"])
+async def test_a_path_without_its_version_gets_a_hint(service: Service, path: str) -> None:
+    async with service.client.post(service.url.removesuffix("/v1") + path, json=HELLO) as response:
+        body = await response.json()
+    assert response.status == 404
+    assert body["error"]["message"] == (
+        f"There is no POST {path} here. There is `/v1{path}`: a base URL ends in `/v1`."
+    )
+
+
 async def test_two_thousand_fuzzed_bodies_get_neither_a_500_nor_silence(service: Service) -> None:
     dice = random.Random(8)
     bodies = [_fuzzed(dice) for _ in range(2000)]

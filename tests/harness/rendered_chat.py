@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
-from locktender.core.request import ChatInput, GenerationRequest, Message, RenderedInput
+from locktender.core.request import ChatInput, GenerationRequest, Input, Message, RenderedInput
 from locktender.model.catalogue import find_known
 from locktender.model.chat_source import gguf_chat_format
-from locktender.model.engine import Limits, Stepper
+from locktender.model.engine import Limits, Stepper, token_ids
 from locktender.model.weights import cache_root, pull
 from locktender.prompting.chat_format import ChatFormat
 
@@ -47,3 +47,8 @@ class BehindTemplate:
         if isinstance(request.input, ChatInput):
             request = replace(request, input=smollm2_prompt(request.input.messages))
         self._stepper.add(key, request)
+
+    def encode(self, prompt: Input) -> Sequence[int]:
+        if isinstance(prompt, ChatInput):
+            prompt = smollm2_prompt(prompt.messages)
+        return token_ids(self._stepper, prompt)

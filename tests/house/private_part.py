@@ -534,10 +534,12 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "prompting.marked_text: setattr(MarkedText, _name, _asked_of_text(_name))",
         "prompting.marked_text: setattr(MarkedText, _name, _changing_text(_name))",
         "wire.extension: getattr(value, name)",
+        "wire.openai: getattr(self, name)",
     ),
     "pydantic calls it, by its decorator": (
         "app.chat_model: _is_address",
         "app.chat_model: _is_id",
+        "app.chat_model: _is_known",
         "app.graph: _is_of_the_state",
     ),
     "the user's: a module, a class or a factory that he names": (

@@ -38,6 +38,8 @@ from locktender.model.frames import (
     StartFailed,
     Stop,
     ToChild,
+    Tokenize,
+    Tokenized,
     encode,
     read_from_child,
     read_to_child,
@@ -58,7 +60,13 @@ requests = st.builds(
     input=inputs,
     max_tokens=st.integers(1, 10**6),
     sampling=st.builds(
-        Sampling, st.floats(0, 2), st.floats(0.01, 1), st.none() | st.integers(0, 2**64 - 1)
+        Sampling,
+        st.floats(0, 2),
+        st.floats(0.01, 1),
+        st.none() | st.integers(0, 2**64 - 1),
+        st.integers(0, 99),
+        st.floats(0, 1),
+        st.floats(0.1, 2),
     ),
     stop=st.lists(words, max_size=3).map(tuple),
     is_default_max_tokens=st.booleans(),
@@ -87,11 +95,14 @@ to_child: st.SearchStrategy[ToChild] = st.one_of(
     ),
     st.builds(Add.of, st.just(7), requests),
     st.builds(Cancel, counts),
+    st.builds(Tokenize.of, counts, inputs),
     st.just(Stop()),
 )
 from_child: st.SearchStrategy[FromChild] = st.one_of(
     st.builds(Ready, st.builds(Limits, counts, counts, counts)),
     st.builds(StartFailed, words, st.booleans()),
+    st.builds(Tokenized, counts, st.lists(st.integers(0, 2**31), max_size=5).map(tuple)),
+    st.builds(Tokenized, counts, error=st.tuples(words, words)),
     st.builds(Progress, counts, counts, st.lists(pieces, max_size=3).map(tuple)),
 )
 readers = pytest.mark.parametrize("read", [read_to_child, read_from_child])
@@ -119,6 +130,13 @@ def test_the_engine_sees_the_request_without_what_it_need_not_know(
     frame = read_to_child(body_of(Add.of(7, request)))
     assert isinstance(frame, Add)
     assert frame.request() == request
+
+
+@given(inputs)
+def test_a_prompt_whose_tokens_are_asked_for_comes_out_as_it_went_in(prompt: Input) -> None:
+    frame = read_to_child(body_of(Tokenize.of(7, prompt)))
+    assert isinstance(frame, Tokenize)
+    assert frame.prompt() == prompt
 
 
 @given(deltas)

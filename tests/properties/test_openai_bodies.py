@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from locktender.core.errors import InvalidRequest
-from locktender.core.request import ChatInput
-from locktender.wire.openai import generation_request, parse_chat_completion
+from locktender.core.request import ChatInput, Feature
+from locktender.wire.openai import ModelBounds, generation_request, parse_chat_completion
 
 _MAX_TOKENS = 4096
+_BOUNDS = ModelBounds(256, _MAX_TOKENS, "able", frozenset(Feature))
 _TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 _NUMBER = st.one_of(
     st.integers(-3, 3),
@@ -42,6 +43,9 @@ _VALID: dict[str, st.SearchStrategy[Any]] = {
     "temperature": st.floats(0, 2),
     "top_p": st.floats(0, 1, exclude_min=True),
     "seed": st.integers(-(2**63), 2**63 - 1),
+    "top_k": st.integers(-1, 100),
+    "min_p": st.floats(0, 1),
+    "repetition_penalty": st.floats(0, 3, exclude_min=True),
     "stop": st.one_of(_TEXT, st.lists(_TEXT, max_size=5)),
     "n": st.just(1),
     "stream": st.just(value=True),
@@ -62,7 +66,7 @@ def _check(body: bytes) -> None:
     """Parse `body`: whatever is not refused is a request whose ranges hold."""
     try:
         parsed = parse_chat_completion(body)
-        request = generation_request(parsed, id="1", default_max_tokens=256, max_tokens=_MAX_TOKENS)
+        request = generation_request(parsed, _BOUNDS, id="1")
     except InvalidRequest:
         return
     assert isinstance(request.input, ChatInput)

@@ -5,10 +5,18 @@ import orjson
 import pytest
 
 from locktender.core.errors import InvalidRequest
-from locktender.core.request import ChatInput, GenerationRequest, Message, Sampling
-from locktender.wire.openai import generation_request, parse_chat_completion
+from locktender.core.request import (
+    ChatInput,
+    Feature,
+    GenerationRequest,
+    Message,
+    Sampling,
+)
+from locktender.wire.openai import ModelBounds, generation_request, parse_chat_completion
 
 _MESSAGES = [{"role": "user", "content": "hi"}]
+_ALL = ModelBounds(100, 200, "able", frozenset(Feature))
+_NONE = ModelBounds(100, 200, "plain", frozenset())
 
 
 def _body(**fields: Any) -> bytes:
@@ -16,8 +24,7 @@ def _body(**fields: Any) -> bytes:
 
 
 def _accepted(**fields: Any) -> GenerationRequest:
-    body = parse_chat_completion(_body(**fields))
-    return generation_request(body, id="1", default_max_tokens=100, max_tokens=200)
+    return generation_request(parse_chat_completion(_body(**fields)), _ALL, id="1")
 
 
 def _refused(body: bytes) -> InvalidRequest:
@@ -42,6 +49,9 @@ def test_every_setting_reaches_the_request() -> None:
         temperature=0,
         top_p=0.5,
         seed=3,
+        top_k=4,
+        min_p=0.25,
+        repetition_penalty=1.5,
         stop=["a", "b"],
         n=1,
         stream=True,
@@ -49,19 +59,20 @@ def test_every_setting_reaches_the_request() -> None:
     )
     assert request.max_tokens == 7
     assert not request.is_default_max_tokens
-    assert request.sampling == Sampling(temperature=0.0, top_p=0.5, seed=3)
+    assert request.sampling == Sampling(0.0, 0.5, 3, top_k=4, min_p=0.25, repetition_penalty=1.5)
     assert request.stop == ("a", "b")
     assert request.stream
 
 
 def test_null_means_the_default_for_every_setting() -> None:
     names = "max_tokens max_completion_tokens temperature top_p seed stop n stream stream_options"
+    names += " top_k min_p repetition_penalty"
     assert _accepted(**dict.fromkeys(names.split())) == _accepted()
 
 
 def test_settings_that_do_not_change_the_text_and_unknown_fields_are_ignored() -> None:
-    ignored = "user metadata store service_tier parallel_tool_calls reasoning_effort verbosity"
-    ignored += " prompt_cache_key safety_identifier prediction something_new"
+    ignored = "user metadata store service_tier parallel_tool_calls"
+    ignored += " prompt_cache_key safety_identifier prediction something_new asked_max_tokens"
     assert _accepted(**{name: {"a": ["b"]} for name in ignored.split()}) == _accepted()
 
 
@@ -82,6 +93,10 @@ def test_settings_that_do_not_change_the_text_and_unknown_fields_are_ignored() -
         ("top_p", 1.5, "`top_p` must be a number above 0 and up to 1, not 1.5."),
         ("seed", 2**63, "`seed` must be a 64-bit integer, not 9223372036854775808."),
         ("seed", 1.5, "`seed` must be a 64-bit integer, not 1.5."),
+        ("top_k", -2, "`top_k` must be an integer of 1 or more; 0 or -1 for all, not -2."),
+        ("top_k", 1.0, None),
+        ("min_p", 1.1, "`min_p` must be a number from 0 to 1, not 1.1."),
+        ("repetition_penalty", 0, None),
         ("n", 2, "`n` must be 1, not 2."),
         ("n", 10**18, "`n` must be 1, not 1000000000000000000."),
         ("n", True, "`n` must be 1, not true."),
@@ -165,7 +180,10 @@ def test_what_is_not_an_object_is_refused(body: bytes, shown: str) -> None:
 @pytest.mark.parametrize("field", ["messages", "max_tokens", "stop", "stream_options", "tools"])
 def test_the_deepest_nesting_that_is_json_is_refused_wherever_it_stands(field: str) -> None:
     nested = b"[" * 1000 + b"]" * 1000
-    assert _refused(_body()[:-1] + b',"' + field.encode() + b'":' + nested + b"}").param
+    body = _body()[:-1] + b',"' + field.encode() + b'":' + nested + b"}"
+    with pytest.raises(InvalidRequest) as raised:
+        generation_request(parse_chat_completion(body), _ALL, id="1")
+    assert raised.value.param
 
 
 @pytest.mark.parametrize("seed", [99999999999999999999999999, -(2**63) - 1])
@@ -235,6 +253,20 @@ def test_usage_in_a_stream_is_asked_for(options: object, *, include_usage: bool)
 )
 def test_every_64_bit_seed_becomes_an_unsigned_one_of_its_own(seed: int, engine_seed: int) -> None:
     assert _accepted(seed=seed).sampling.seed == engine_seed
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**63 - 1, -(2**63)])
+def test_a_seed_that_an_engine_would_cut_short_is_refused(seed: int) -> None:
+    for fine in (0, 7, 2**32 - 1):
+        body = parse_chat_completion(_body(seed=fine))
+        assert generation_request(body, _NONE, id="1").sampling.seed == fine
+    with pytest.raises(InvalidRequest) as raised:
+        generation_request(parse_chat_completion(_body(seed=seed)), _NONE, id="1")
+    assert raised.value.param == "seed"
+    assert raised.value.message == (
+        f"`seed` must be from 0 to 4294967295 for the engine `plain`, not {seed}; "
+        "leave it out to get another text each time."
+    )
 
 
 def test_settings_too_small_for_an_engine_s_numbers_mean_the_likeliest_token() -> None:

@@ -5,8 +5,8 @@ import pytest
 
 from locktender.core.errors import InvalidRequest
 from locktender.core.request import ChatInput, Message
-from locktender.wire.openai import generation_request, parse_chat_completion
-from locktender.wire.openai_field import refuse_unsupported, stop_strings, text_of
+from locktender.wire.openai import ModelBounds, generation_request, parse_chat_completion
+from locktender.wire.openai_field import stop_strings, text_of
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,9 @@ from locktender.wire.openai_field import refuse_unsupported, stop_strings, text_
         ("hi", "hi"),
         ([{"type": "text", "text": "hi"}], "hi"),
         ([{"type": "text", "text": "a"}, {"type": "text", "text": "b", "more": 1}], "a\nb"),
+        # What a model has thought is no part of what it has said.
+        ([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}], "a"),
+        ([{"type": "reasoning", "reasoning": "hm"}], ""),
     ],
 )
 def test_content_is_a_string_or_its_text_parts_line_by_line(content: object, text: str) -> None:
@@ -65,55 +68,7 @@ def test_wrong_stop_strings_are_refused(value: object) -> None:
         stop_strings(value)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("audio", {}),
-        ("frequency_penalty", 0.1),
-        ("frequency_penalty", False),
-        ("function_call", "auto"),
-        ("functions", [{"name": "f"}]),
-        ("logit_bias", {"50256": -100}),
-        ("logprobs", True),
-        ("logprobs", 0),
-        ("modalities", ["text", "audio"]),
-        ("moderation", {"model": "x"}),
-        ("presence_penalty", -2),
-        ("response_format", {"type": "json_object"}),
-        ("tool_choice", "required"),
-        ("tools", [{"type": "function"}]),
-        ("top_logprobs", 5),
-        ("web_search_options", {}),
-    ],
-)
-def test_a_setting_that_we_cannot_obey_is_refused_by_name(field: str, value: object) -> None:
-    with pytest.raises(InvalidRequest) as raised:
-        refuse_unsupported({field: value})
-    assert raised.value.param == field
-    assert raised.value.message == f"`{field}` is not supported by this model service."
-
-
-def test_a_setting_that_asks_for_nothing_is_let_through() -> None:
-    names = "audio function_call functions logprobs moderation tools web_search_options"
-    refuse_unsupported(dict.fromkeys(names.split()))
-    refuse_unsupported(
-        {
-            "frequency_penalty": 0,
-            "function_call": "none",
-            "functions": [],
-            "logit_bias": {},
-            "logprobs": False,
-            "modalities": ["text"],
-            "presence_penalty": 0.0,
-            "response_format": {"type": "text"},
-            "tool_choice": "none",
-            "tools": [],
-            "top_logprobs": 0,
-        }
-    )
-
-
-@pytest.mark.parametrize("field", ["tool_calls", "function_call", "audio"])
+@pytest.mark.parametrize("field", ["tool_calls", "function_call", "audio", "prefix", "partial"])
 def test_a_turn_that_called_tools_is_refused_and_not_read_without_them(field: str) -> None:
     turn = {"role": "assistant", "content": "x", field: [{"id": "1"}]}
     with pytest.raises(InvalidRequest) as raised:
@@ -125,6 +80,7 @@ def test_a_turn_that_called_tools_is_refused_and_not_read_without_them(field: st
 
 def test_a_turn_with_no_tools_in_it_is_taken() -> None:
     turn: dict[str, Any] = {"role": "assistant", "content": "x", "tool_calls": [], "audio": None}
+    turn["prefix"] = False
     body = parse_chat_completion(orjson.dumps({"model": "m", "messages": [turn]}))
-    request = generation_request(body, id="1", default_max_tokens=1, max_tokens=1)
+    request = generation_request(body, ModelBounds(1, 1, "plain", frozenset()), id="1")
     assert request.input == ChatInput((Message("assistant", "x"),))

@@ -20,8 +20,14 @@ from typing import Any, Self, TypeAlias
 
 from locktender.adopt.call import Call
 from locktender.adopt.job import Job
-from locktender.core.errors import CapacityError, EngineFailed, LocktenderError, ReplicaLost
-from locktender.core.request import Delta, FinishReason, GenerationRequest
+from locktender.core.errors import (
+    CapacityError,
+    EngineFailed,
+    InvalidRequest,
+    LocktenderError,
+    ReplicaLost,
+)
+from locktender.core.request import Delta, FinishReason, GenerationRequest, Input
 from locktender.model.engine import Output
 from locktender.model.replica import Load
 
@@ -165,6 +171,10 @@ class ThreadReplica:
             raise ReplicaLost(message)
         del self._jobs[request.id]
         return run
+
+    async def tokenize(self, prompt: Input) -> Sequence[int]:  # noqa: ARG002 - the seam's signature
+        """Raise InvalidRequest: the object is the user's, and so is its tokenizer."""
+        raise InvalidRequest("A model in a chain is not asked for the tokens of a prompt.")
 
     async def wait_lost(self) -> str:
         never: asyncio.Future[str] = self._loop.create_future()

@@ -1,7 +1,8 @@
 """Turn LangChain's messages and settings into the body of a chat completion.
 
-What the model service cannot obey is refused here with a sentence, whether or not the service would
-notice; nothing is left out in silence.  Ranges are the service's to check.
+What the model service may know is sent, and it is the service that refuses what its engine does not
+obey; a name that it would pass over, such as a misspelt one, is refused here.  Nothing is left out
+in silence.  Ranges are the service's to check.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,15 +17,28 @@ from langchain_core.messages import (
 )
 
 from locktender.core.errors import InvalidRequest
+from locktender.wire.openai_field import REASONING
+from locktender.wire.openai_setting import SETTINGS, WITHOUT_EFFECT
 
-__all__ = ["chat_messages", "not_supported"]
+__all__ = ["chat_messages", "chat_settings", "not_supported"]
 
+# What all engines obey, and `ChatLocktender` has no field for.
+_OBEYED = {"max_completion_tokens", "n"}
 _ROLES = {"system", "developer", "user", "assistant"}
 
 
 def not_supported(name: str) -> InvalidRequest:
     """Return the refusal of a setting that no model service takes yet."""
     return InvalidRequest(f"`{name}` is not supported by the model service yet.", name)
+
+
+def chat_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are sent.  Raises: InvalidRequest for what no service knows."""
+    sent = {name: value for name, value in given.items() if value is not None}
+    for name in sent:
+        if not (name in SETTINGS or name in WITHOUT_EFFECT or name in _OBEYED):
+            raise not_supported(name)
+    return sent
 
 
 def chat_messages(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
@@ -50,10 +64,18 @@ def _role(message: BaseMessage) -> str:
 
 
 def _content(content: str | Sequence[str | Mapping[str, Any]]) -> str | list[dict[str, str]]:
-    """Return the content; how the parts of a list are joined is the service's to say."""
+    """Return the content; how the parts of a list are joined is the service's to say.
+
+    What a model has thought is left out, as the makers of such models have it in former turns.
+    """
     if isinstance(content, str):
         return content
-    return [{"type": "text", "text": _text(block)} for block in content] or ""
+    told = [block for block in content if not _is_reasoning(block)]
+    return [{"type": "text", "text": _text(block)} for block in told] or ""
+
+
+def _is_reasoning(block: str | Mapping[str, Any]) -> bool:
+    return not isinstance(block, str) and block.get("type") in REASONING
 
 
 def _text(block: str | Mapping[str, Any]) -> str:

@@ -10,23 +10,24 @@ request was cancelled ends in `asyncio.CancelledError`, in whatever thread it wa
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
-from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import get_config_list
+from langchain_core.runnables import Runnable
 from langchain_core.utils import from_env, secret_from_env
 from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from locktender.app.background import background
-from locktender.app.chat_body import chat_messages, not_supported
-from locktender.app.completion import cancelled_with, complete, stream
-from locktender.app.model_call import Call
-from locktender.app.own_request import own_request, within
+from locktender.app.chat_batch import BatchedChatModel
+from locktender.app.chat_body import chat_messages, chat_settings, not_supported
+from locktender.app.completion import cancelled_with, complete, stream, tokenize
+from locktender.app.model_call import CHAT, TOKENIZE, Call
+from locktender.app.token_count import count_chat
+from locktender.core.errors import InvalidRequest
 from locktender.core.scope import outer_request
 from locktender.wire.header import parse_id
 from locktender.wire.openai_answer import Answer
@@ -38,17 +39,19 @@ _URL = "http://127.0.0.1:8001/v1"
 _SETTINGS = ("temperature", "top_p", "seed", "max_tokens", "stop")
 # What LangChain and its users pass to ask for what is done anyway.
 _GRANTED = {"stream", "stream_usage"}
+_COUNT_S = 60.0  # for tokens to be counted, where the model has no limit of its own
 
 
 _key = secret_from_env("LOCKTENDER_API_KEY", default=None)
 
 
-class ChatLocktender(BaseChatModel):
+class ChatLocktender(BatchedChatModel):
     """A model of a locktender model service.
 
     Every answer carries its usage, its finish reason and the name of its model.  Room is asked once
     for each outer request, or batch: its first call is refused if there is none, and the others
-    wait for theirs instead of being refused.
+    wait for theirs instead of being refused.  Settings that have no field here are `bind`'s, or
+    stand in `model_kwargs`; the service refuses those that the model's engine does not obey.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -60,12 +63,10 @@ class ChatLocktender(BaseChatModel):
     seed: int | None = None
     max_tokens: int | None = None  # new tokens
     stop: list[str] | str | None = None
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
     timeout_s: float | None = Field(default=None, gt=0)  # of one call; None: as the model allows
     api_key: SecretStr | None = Field(default_factory=_key)
     tenant: str | None = None  # whom calls are made for, where the outer request does not say
-    max_concurrency: int = Field(
-        default=64, ge=1
-    )  # calls of one outer request, or one batch, at once
 
     @field_validator("base_url")
     @classmethod
@@ -73,10 +74,25 @@ class ChatLocktender(BaseChatModel):
         if not base_url.startswith(("http://", "https://")):
             message = "must begin with http:// or https://"
             raise ValueError(message)
+        if base_url.rstrip("/").endswith(CHAT):
+            message = f"must end before `{CHAT}`, which is put to it"
+            raise ValueError(message)
         if "@" in base_url:
             message = "must hold no user name or password: it goes into logs; use `api_key`"
             raise ValueError(message)
         return base_url
+
+    @field_validator("model_kwargs")
+    @classmethod
+    def _is_known(cls, model_kwargs: dict[str, Any]) -> dict[str, Any]:
+        for name in model_kwargs:
+            if name in ("model", "timeout_s", *_SETTINGS):
+                message = f"must not hold `{name}`, which is a field of its own"
+                raise ValueError(message)
+        try:
+            return chat_settings(model_kwargs)
+        except InvalidRequest as error:
+            raise ValueError(error.message) from error
 
     @field_validator("tenant")
     @classmethod
@@ -93,12 +109,35 @@ class ChatLocktender(BaseChatModel):
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
         """What the text of an answer depends on."""
-        names = ("model", "base_url", *_SETTINGS)
+        names = ("model", "base_url", "model_kwargs", *_SETTINGS)
         return {name: getattr(self, name) for name in names}
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:  # noqa: ARG002 - LangChain's signature
         """Raise InvalidRequest."""
         raise not_supported("tools")
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the tokens of `text` by itself, of the served model's own tokenizer."""
+        if self.custom_get_token_ids is not None or not text:
+            return super().get_token_ids(text) if text else []
+        return self._tokens({"prompt": text, "add_special_tokens": False})
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Return what these messages cost the served model, as an answer's usage says it."""
+        if tools:
+            raise not_supported("tools")
+        if self.custom_get_token_ids is not None:
+            return super().get_num_tokens_from_messages(messages)
+        return count_chat(self._tokens, chat_messages(messages))
+
+    def _tokens(self, asked: Mapping[str, Any]) -> list[int]:
+        call = self._call((), None, {})
+        timeout_s = call.timeout_s or _COUNT_S
+        return background.run(
+            tokenize(replace(call, body=asked, path=TOKENIZE, timeout_s=timeout_s))
+        )
 
     def _generate(
         self,
@@ -141,74 +180,6 @@ class ChatLocktender(BaseChatModel):
             async for piece in pieces:
                 yield _chunk(piece)
 
-    def batch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """Answer all `inputs` as one request, of which only the first asks for room."""
-        with own_request() as outer, within(outer):
-            return super().batch(
-                inputs,
-                _bounded(config, len(inputs), self.max_concurrency),
-                return_exceptions=return_exceptions,
-                **kwargs,
-            )
-
-    async def abatch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """Answer all `inputs` as one request, of which only the first asks for room."""
-        with own_request() as outer, within(outer):
-            return await super().abatch(
-                inputs,
-                _bounded(config, len(inputs), self.max_concurrency),
-                return_exceptions=return_exceptions,
-                **kwargs,
-            )
-
-    def batch_as_completed(
-        self,
-        inputs: Sequence[LanguageModelInput],
-        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
-        **kwargs: Any,
-    ) -> Iterator[tuple[int, Any]]:
-        """Do as `batch`, but give each answer with its index as soon as it is there."""
-        configs = _bounded(config, len(inputs), self.max_concurrency)
-        answers = super().batch_as_completed(inputs, configs, **kwargs)
-        with own_request() as outer:
-            while True:
-                with within(outer):
-                    answer = next(answers, None)
-                if answer is None:
-                    return
-                yield answer
-
-    async def abatch_as_completed(
-        self,
-        inputs: Sequence[LanguageModelInput],
-        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[tuple[int, Any]]:
-        """Do as `abatch`, but give each answer with its index as soon as it is there."""
-        configs = _bounded(config, len(inputs), self.max_concurrency)
-        answers = super().abatch_as_completed(inputs, configs, **kwargs)
-        with own_request() as outer:
-            while True:
-                with within(outer):
-                    answer = await anext(answers, None)
-                if answer is None:
-                    return
-                yield answer
-
     async def agenerate(
         self, messages: list[list[BaseMessage]], *arguments: Any, **options: Any
     ) -> LLMResult:
@@ -224,15 +195,14 @@ class ChatLocktender(BaseChatModel):
         self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
     ) -> Call:
         """Put together what is sent.  Raises: InvalidRequest."""
-        given = {name: value for name, value in kwargs.items() if name not in _GRANTED}
+        bound = {name: value for name, value in kwargs.items() if name not in _GRANTED}
+        given = {**self.model_kwargs, **bound}
         if stop is not None:
             given["stop"] = stop
         settings = {name: given.pop(name, getattr(self, name)) for name in _SETTINGS}
         model, timeout_s = given.pop("model", self.model), given.pop("timeout_s", self.timeout_s)
-        for name, value in given.items():
-            if value is not None:
-                raise not_supported(name)
-        body = {name: value for name, value in settings.items() if value is not None}
+        named = {name: value for name, value in settings.items() if value is not None}
+        body = {**chat_settings(given), **named}
         return Call(
             base_url=self.base_url,
             model=model,
@@ -243,19 +213,6 @@ class ChatLocktender(BaseChatModel):
             api_key=self.api_key.get_secret_value() if self.api_key else None,
             max_concurrency=self.max_concurrency,
         )
-
-
-def _bounded(
-    config: RunnableConfig | Sequence[RunnableConfig] | None, n_inputs: int, n_calls: int
-) -> list[RunnableConfig]:
-    """Have a batch begin no more runs than it may have calls, and use as many threads.
-
-    LangChain's defaults are all inputs at once, and a handful of threads.
-    """
-    return [
-        {**one, "max_concurrency": one.get("max_concurrency") or n_calls}
-        for one in get_config_list(config, n_inputs)
-    ]
 
 
 def _result(answer: Answer) -> ChatResult:

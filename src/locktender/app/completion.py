@@ -15,25 +15,41 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from io import BytesIO
 from typing import Any
 
 import aiohttp
 import orjson
 
-from locktender.app.model_call import MAX_TIMEOUT_S, Call
+from locktender.app.model_call import CHAT, MAX_TIMEOUT_S, Call
 from locktender.app.persistence import persisted
-from locktender.app.session import STREAM_TIMEOUT, Session
-from locktender.core.errors import DeadlineExceeded, InvalidRequest, NoReplicaReady, PeerError
+from locktender.app.session import STREAM_TIMEOUT, Session, current_session
+from locktender.core.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    LocktenderError,
+    NoReplicaReady,
+    PeerError,
+    UnknownModel,
+)
 from locktender.core.scope import OuterRequest
 from locktender.wire.header import SHARE
-from locktender.wire.openai_answer import Answer, ChunkReader, parse_completion, parse_error
+from locktender.wire.openai_answer import (
+    Answer,
+    ChunkReader,
+    parse_completion,
+    parse_error,
+    parse_tokens,
+)
 
-__all__ = ["cancelled_with", "complete", "stream"]
+__all__ = ["cancelled_with", "complete", "stream", "tokenize"]
 
 _log = logging.getLogger(__name__)
 
 # The service ends a call at its deadline and says so; this is for one that has lost its way.
 _GRACE_S = 5.0
+_NO_SUCH_PATH = (404, 405)
+_BARE_BYTES = 1 << 20
 
 
 async def complete(call: Call) -> Answer:
@@ -57,6 +73,14 @@ async def stream(call: Call) -> AsyncGenerator[str | Answer, None]:
             # Read to its last byte, the connection serves the next call; else it is closed.
             if not inbox.is_complete:
                 exchange.cancel()
+
+
+async def tokenize(call: Call) -> list[int]:
+    """Return the tokens of a prompt or a chat; the call's path is that of `TOKENIZE`."""
+    session = await current_session()
+    exchange = asyncio.create_task(_read_tokens(call, session))
+    with cancelled_with(call.outer, exchange):
+        return await exchange
 
 
 class _Inbox:
@@ -113,6 +137,11 @@ async def _read_whole(call: Call, session: Session) -> Answer:
         return parse_completion(await response.read())
 
 
+async def _read_tokens(call: Call, session: Session) -> list[int]:
+    async with _answering(call, session, is_stream=False) as response:
+        return parse_tokens(await response.read())
+
+
 async def _read_stream(inbox: _Inbox, call: Call, session: Session) -> None:
     reader = ChunkReader()
     async with _answering(call, session, is_stream=True) as response:
@@ -144,9 +173,8 @@ async def _answering(
         ):
             _note_share(call, session, response)
             if response.status != 200:  # noqa: PLR2004 - nothing else is an answer
-                body = await response.read()
-                raise parse_error(response.status, body, response.headers.get("Retry-After"))
-            if call.outer is not None:
+                raise _refusal(call, response, await response.read())
+            if call.outer is not None and call.path == CHAT:
                 call.outer.entered.add(call.gate)
             yield response
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -160,6 +188,16 @@ async def _answering(
     except TimeoutError as error:
         message = f"The time limit of {limit_s:g} s passed while the model was called."
         raise DeadlineExceeded(message) from error
+
+
+def _refusal(call: Call, response: aiohttp.ClientResponse, body: bytes) -> LocktenderError:
+    """Return what the service has said; where the address looks wrong, that as well."""
+    error = parse_error(response.status, body, response.headers.get("Retry-After"))
+    is_elsewhere = response.status in _NO_SUCH_PATH and not isinstance(error, UnknownModel)
+    if not (is_elsewhere and call.lacks_version) or "/v1" in error.message:
+        return error
+    _log.warning("%s is not found; base_url %s does not end in /v1", call.url, call.base_url)
+    return type(error)(f"{error.message} A `base_url` ends in `/v1`, and this one does not.")
 
 
 def _note_share(call: Call, session: Session, response: aiohttp.ClientResponse) -> None:
@@ -178,8 +216,9 @@ def _posted(
         message = f"The request cannot be written as JSON: {error}."
         raise InvalidRequest(message) from error
     posted: dict[str, Any] = {
-        "url": f"{call.base_url.rstrip('/')}/chat/completions",
-        "data": body,
+        "url": call.url,
+        # A long one bare would be copied to the socket in one go; aiohttp warns of that.
+        "data": body if len(body) <= _BARE_BYTES else BytesIO(body),
         "headers": call.headers(limit_s, session.key),
     }
     if is_stream:

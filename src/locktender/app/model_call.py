@@ -13,8 +13,11 @@ from locktender.core.scope import OuterRequest
 from locktender.wire.header import OUTER, REQUEST_ID, SIGNATURE, TENANT, TIMEOUT, TRACE_PARENT
 from locktender.wire.inner_call import InnerCall, sign
 
-__all__ = ["MAX_TIMEOUT_S", "Call"]
+__all__ = ["CHAT", "MAX_TIMEOUT_S", "TOKENIZE", "Call"]
 
+CHAT = "/chat/completions"
+TOKENIZE = "/tokenize"  # as vLLM has it: beside the version, and not below it
+_VERSION = "/v1"
 MAX_TIMEOUT_S = 86_400.0  # the longest that the service takes
 _MIN_TIMEOUT_S = 0.001
 # How long a signature is good for where the outer request has no deadline; each call has a new one.
@@ -28,11 +31,23 @@ class Call:
     base_url: str  # ends before "/chat/completions"
     model: str
     body: Mapping[str, Any]  # without `stream`
+    path: str = CHAT
     timeout_s: float | None = None  # from the moment when it is sent; None: as the model allows
     outer: OuterRequest | None = None
     tenant: str | None = None  # of calls whose outer request names none
     api_key: str | None = None
     max_concurrency: int = 64  # calls of one outer request at once
+
+    @property
+    def url(self) -> str:
+        """Return where it goes."""
+        base = self.base_url.rstrip("/")
+        return (base.removesuffix(_VERSION) if self.path == TOKENIZE else base) + self.path
+
+    @property
+    def lacks_version(self) -> bool:
+        """Whether its address is not what services of OpenAI's protocol have."""
+        return not self.base_url.rstrip("/").endswith(_VERSION)
 
     @property
     def gate(self) -> tuple[str, str]:

@@ -4,6 +4,7 @@
     |- ConfigError                 the operator's; before anything starts
     |- RequestError                the caller's; again changes nothing
     |  |- InvalidRequest
+    |  |  `- TemplateRefusal
     |  |- RequestTooLarge
     |  |- UnknownModel
     |  |- ContextTooLong
@@ -55,6 +56,7 @@ __all__ = [
     "ReplicaLost",
     "RequestError",
     "RequestTooLarge",
+    "TemplateRefusal",
     "TooManyConnections",
     "Unauthenticated",
     "UnknownModel",
@@ -96,6 +98,13 @@ class RequestError(LocktenderError):
 
 class InvalidRequest(RequestError):
     """A field is missing, of the wrong type, out of range or not supported."""
+
+
+class TemplateRefusal(InvalidRequest):
+    """The model's chat template does not take the messages, or there is none.
+
+    The reason is the template's own, and the operator's to know as well: it may be his template.
+    """
 
 
 class RequestTooLarge(RequestError):

@@ -79,6 +79,7 @@ class RequestEnded:
     ttft_s: float | None = None  # from arrival to the first token; None: there was none
     prompt_tokens: int | None = None
     n_tokens: int = 0
+    reason: str | None = None  # the template's own, where the error was a TemplateRefusal
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import TypeAlias
 __all__ = [
     "ChatInput",
     "Delta",
+    "Feature",
     "FinishReason",
     "GenerationRequest",
     "Input",
@@ -68,13 +69,26 @@ class TokenInput:
 Input: TypeAlias = ChatInput | RenderedInput | TextInput | TokenInput
 
 
+class Feature(StrEnum):
+    """What only some engines obey; what a request asks for beyond it, all of them do."""
+
+    TOP_K = "top_k"
+    MIN_P = "min_p"
+    REPETITION_PENALTY = "repetition_penalty"
+    LONG_SEED = "long_seed"  # seeds of 64 bits; without it of 32
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How tokens are chosen.  `temperature` 0 is greedy; `top_p` is in (0, 1]."""
 
     temperature: float = 1.0
     top_p: float = 1.0
-    seed: int | None = None
+    seed: int | None = None  # unsigned
+    # Each needs the feature of its name where it is not as here, which changes nothing.
+    top_k: int = 0  # the likeliest tokens to choose from; 0 is all
+    min_p: float = 0.0  # the least share of the likeliest one's, from 0 to 1
+    repetition_penalty: float = 1.0  # over prompt and answer: logits divided, or times it below 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from locktender.model.service import ModelService, Served
 from locktender.model.settings import ModelSettings
 from locktender.model.source import locate, locate_folder
 from locktender.model.supervisor import Supervisor
+from locktender.model.tokenization import Tokenization
 from locktender.prompting.chat_format import ChatFormat
 
 __all__ = ["LocalModels", "model_layer"]
@@ -72,6 +73,10 @@ async def model_layer(
             dispatcher=Dispatcher(model.name, model.gate, supervisors[model.name], observer),
             gate=model.gate,
             health=supervisors[model.name],
+            engine=model.engine,
+            tokenization=Tokenization(
+                supervisors[model.name], model.engine, chat_formats[model.name]
+            ),
             chat_format=chat_formats[model.name],
         )
         for model in models

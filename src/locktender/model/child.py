@@ -20,7 +20,7 @@ from collections import deque
 from locktender.core.errors import ConfigError, EngineFailed, LocktenderError
 from locktender.core.request import Delta
 from locktender.model.canary import ask_canary
-from locktender.model.engine import Output, Stepper, load_engine
+from locktender.model.engine import Output, Stepper, load_engine, token_ids
 from locktender.model.frames import (
     Add,
     Cancel,
@@ -32,6 +32,8 @@ from locktender.model.frames import (
     StartFailed,
     Stop,
     ToChild,
+    Tokenize,
+    Tokenized,
     encode,
     read_to_child,
 )
@@ -207,6 +209,8 @@ def _obey(frame: ToChild, line: Line, stepper: Stepper, running: set[int]) -> bo
             stepper.cancel(key)
             line.forget(key)
             running.discard(key)
+        case Tokenize():
+            line.send(encode(_tokenized(stepper, frame)))
         case Start() | Stop():
             return False
     return True
@@ -222,6 +226,16 @@ def _add(line: Line, stepper: Stepper, frame: Add, running: set[int]) -> None:
         line.put(frame.key, EngineFailed("The engine failed to take this request."))
     else:
         running.add(frame.key)
+
+
+def _tokenized(stepper: Stepper, frame: Tokenize) -> Tokenized:
+    try:
+        return Tokenized(frame.key, tuple(token_ids(stepper, frame.prompt())))
+    except LocktenderError as error:
+        return Tokenized.failed(frame.key, error)
+    except Exception:  # noqa: BLE001 - a boundary, as `_add`'s
+        _log.exception("the engine failed to tell the tokens of a prompt")
+        return Tokenized.failed(frame.key, EngineFailed("The engine failed at this prompt."))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ step takes long: the loop stands still for as long.
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from locktender.core.errors import EngineFailed, LocktenderError, ReplicaLost
-from locktender.core.request import GenerationRequest
+from locktender.core.request import GenerationRequest, Input
 from locktender.model.desk import Desk
-from locktender.model.engine import EngineSpec, Stepper, StepperFactory
+from locktender.model.engine import EngineSpec, Stepper, StepperFactory, token_ids
 from locktender.model.replica import Load, Run
 
 __all__ = ["DirectReplica"]
@@ -72,6 +72,12 @@ class DirectReplica:
             self._stepped_at = asyncio.get_running_loop().time()
             self._stepping = asyncio.create_task(self._step_while_busy(stepper))
         return run
+
+    async def tokenize(self, prompt: Input) -> Sequence[int]:
+        if self._stepper is None:
+            message = "The engine has stopped."
+            raise ReplicaLost(message)
+        return token_ids(self._stepper, prompt)
 
     async def wait_lost(self) -> str:
         return await asyncio.shield(self._lost)

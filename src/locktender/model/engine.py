@@ -11,10 +11,10 @@ Known engines are named in `ENGINES`; any other is written ``module:attribute``.
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
-from locktender.core.errors import ConfigError, LocktenderError
-from locktender.core.request import Delta, GenerationRequest
+from locktender.core.errors import ConfigError, InvalidRequest, LocktenderError
+from locktender.core.request import Delta, Feature, GenerationRequest, Input
 
 __all__ = [
     "ENGINES",
@@ -22,11 +22,14 @@ __all__ = [
     "KnownEngine",
     "Limits",
     "Output",
+    "PromptEncoder",
     "Stepper",
     "StepperFactory",
+    "features_of",
     "load_engine",
     "reads_folder",
     "reads_gguf",
+    "token_ids",
 ]
 
 
@@ -39,13 +42,24 @@ class KnownEngine:
     factory: str
     reads_gguf: bool = False  # whether its source is a GGUF file
     reads_folder: bool = False  # whether it is a Hugging Face folder
+    # What it obeys beside what every engine must: temperature, top_p, seed, stop, max_tokens.  What
+    # needs another feature is refused before the queue, whether or not the engine runs.
+    features: frozenset[Feature] = frozenset()
 
 
 ENGINES: Mapping[str, KnownEngine] = {
-    "echo": KnownEngine("locktender.model.engines.echo:EchoStepper"),
-    "openvino": KnownEngine("locktender.model.engines.openvino:OpenVinoStepper", reads_gguf=True),
+    "echo": KnownEngine(
+        "locktender.model.engines.echo:EchoStepper", features=frozenset({Feature.LONG_SEED})
+    ),
+    "openvino": KnownEngine(
+        "locktender.model.engines.openvino:OpenVinoStepper",
+        reads_gguf=True,
+        features=frozenset({Feature.TOP_K, Feature.REPETITION_PENALTY}),
+    ),
     "transformers": KnownEngine(
-        "locktender.model.engines.transformers:TransformersStepper", reads_folder=True
+        "locktender.model.engines.transformers:TransformersStepper",
+        reads_folder=True,
+        features=frozenset(Feature),
     ),
 }
 
@@ -107,6 +121,15 @@ class Stepper(Protocol):
         ...
 
 
+@runtime_checkable
+class PromptEncoder(Protocol):
+    """What a `Stepper` may be as well: one that tells the tokens of a prompt."""
+
+    def encode(self, prompt: Input) -> Sequence[int]:
+        """Return the ids that `add` would give the model, however many.  Raises: InvalidRequest."""
+        ...
+
+
 StepperFactory: TypeAlias = Callable[[EngineSpec], Stepper]
 
 
@@ -122,6 +145,12 @@ def reads_folder(engine: str) -> bool:
     return known is not None and known.reads_folder
 
 
+def features_of(engine: str) -> frozenset[Feature]:
+    """Return what the engine of this name obeys; nothing is known of a user's own."""
+    known = ENGINES.get(engine)
+    return frozenset() if known is None else known.features
+
+
 def load_engine(name: str) -> StepperFactory:
     """Import the factory of the engine `name`.  Raises: ConfigError for an unknown one."""
     known_engine = ENGINES.get(name)
@@ -135,3 +164,10 @@ def load_engine(name: str) -> StepperFactory:
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         message = f"The engine {name!r} cannot be imported: {error}. Is its extra installed?"
         raise ConfigError(message) from error
+
+
+def token_ids(stepper: Stepper, prompt: Input) -> Sequence[int]:
+    """Return the tokens of `prompt`.  Raises: InvalidRequest where the engine cannot tell them."""
+    if not isinstance(stepper, PromptEncoder):
+        raise InvalidRequest("The engine of this model does not tell its tokens.", "model")
+    return stepper.encode(prompt)

@@ -42,6 +42,8 @@ __all__ = [
     "StartFailed",
     "Stop",
     "ToChild",
+    "Tokenize",
+    "Tokenized",
     "encode",
     "read_from_child",
     "read_to_child",
@@ -127,6 +129,22 @@ class Cancel(msgspec.Struct, tag=True):
     key: int
 
 
+class Tokenize(msgspec.Struct, tag=True):
+    """Tell the tokens of a prompt."""
+
+    key: int
+    input: _Input
+
+    @classmethod
+    def of(cls, key: int, prompt: Input) -> "Tokenize":
+        """Carry `prompt` under `key`."""
+        return cls(key, _Input.of(prompt))
+
+    def prompt(self) -> Input:
+        """Return the prompt as it came."""
+        return self.input.input()
+
+
 class Stop(msgspec.Struct, tag=True):
     """Release everything and exit."""
 
@@ -164,8 +182,7 @@ class Piece(msgspec.Struct, array_like=True, omit_defaults=True):
     def output(self) -> Output:
         """Return the delta or the error that this carries."""
         if self.error is not None:
-            code, message = self.error
-            return _ERRORS.get(code, EngineFailed)(message)
+            return _error(self.error)
         return Delta(self.text, self.n_tokens, self.prompt_tokens, self.finish_reason)
 
 
@@ -177,13 +194,36 @@ class Progress(msgspec.Struct, tag=True):
     pieces: tuple[Piece, ...] = ()
 
 
-ToChild: TypeAlias = Start | Add | Cancel | Stop
-FromChild: TypeAlias = Ready | StartFailed | Progress
+class Tokenized(msgspec.Struct, tag=True):
+    """The tokens of a prompt, or why there are none."""
+
+    key: int
+    ids: tuple[int, ...] = ()
+    error: tuple[str, str] | None = None  # code and message
+
+    @classmethod
+    def failed(cls, key: int, error: LocktenderError) -> "Tokenized":
+        """Carry `error`."""
+        return cls(key, error=(error.code, error.message))
+
+    def outcome(self) -> tuple[int, ...] | LocktenderError:
+        """Return the ids or the error that this carries."""
+        return self.ids if self.error is None else _error(self.error)
+
+
+ToChild: TypeAlias = Start | Add | Cancel | Tokenize | Stop
+FromChild: TypeAlias = Ready | StartFailed | Progress | Tokenized
 
 # The errors that an engine may give a single request; any other is a failure of the engine.
 _ERRORS: dict[str, type[LocktenderError]] = {
     kind.code: kind for kind in (ContextTooLong, InvalidRequest, EngineFailed)
 }
+
+
+def _error(told: tuple[str, str]) -> LocktenderError:
+    code, message = told
+    return _ERRORS.get(code, EngineFailed)(message)
+
 
 # msgspec lets the last two through: text that is no UTF-8, and nesting without an end.
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -13,10 +13,16 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from locktender.core.errors import ConfigError, EngineStartError, PeerError, ReplicaLost
-from locktender.core.request import GenerationRequest
+from locktender.core.errors import (
+    ConfigError,
+    EngineStartError,
+    LocktenderError,
+    PeerError,
+    ReplicaLost,
+)
+from locktender.core.request import GenerationRequest, Input
 from locktender.model.desk import Desk
 from locktender.model.engine import EngineSpec, Limits
 from locktender.model.frames import (
@@ -30,6 +36,8 @@ from locktender.model.frames import (
     StartFailed,
     Stop,
     ToChild,
+    Tokenize,
+    Tokenized,
     encode,
     read_from_child,
 )
@@ -70,6 +78,8 @@ class ProcessReplica:
         self._ready: asyncio.Future[Limits] = self._loop.create_future()
         self._gone: asyncio.Future[str] = self._loop.create_future()
         self._limits: Limits | None = None
+        self._prompts: dict[int, asyncio.Future[Sequence[int]]] = {}  # whose tokens are asked for
+        self._prompt_keys = itertools.count(1)
         self._n_steps = 0
         self.progress_at = self._loop.time()
 
@@ -104,12 +114,26 @@ class ProcessReplica:
         self.progress_at = self._loop.time()
 
     def run(self, request: GenerationRequest, tokens: int) -> Run:
-        if self._gone.done() or self._limits is None:
-            message = "The engine is not running."
-            raise ReplicaLost(message, self._name)
+        self._check_runs()
         key, run = self._desk.take(request, tokens)
         self._send(Add.of(key, request))
         return run
+
+    async def tokenize(self, prompt: Input) -> Sequence[int]:
+        self._check_runs()
+        key = next(self._prompt_keys)
+        tokens: asyncio.Future[Sequence[int]] = self._loop.create_future()
+        self._prompts[key] = tokens
+        self._send(Tokenize.of(key, prompt))
+        try:
+            return await tokens
+        finally:
+            del self._prompts[key]
+
+    def _check_runs(self) -> None:
+        if self._gone.done() or self._limits is None:
+            message = "The engine is not running."
+            raise ReplicaLost(message, self._name)
 
     async def wait_lost(self) -> str:
         return await asyncio.shield(self._gone)
@@ -141,6 +165,8 @@ class ProcessReplica:
             self._ready.set_exception(EngineStartError(reason))
             self._ready.exception()  # Seen: nobody may be waiting for it.
         self._desk.lose_all(reason, f"{self._name}#{next(_losses)}")
+        for key in self._prompts:
+            self._tell(key, ReplicaLost(reason))
 
     def receive(self, frame: FromChild) -> None:
         """Act on a frame of the child."""
@@ -152,12 +178,26 @@ class ProcessReplica:
                 if is_config and not self._ready.done():
                     self._ready.set_exception(ConfigError(message))
                 self.lose(message)
-            case Progress(n_steps, n_running, pieces):
-                if n_steps != self._n_steps or n_running == 0:
-                    self.progress_at = self._loop.time()
-                self._n_steps = n_steps
-                for piece in pieces:
-                    self._desk.feed(piece.key, piece.output())
+            case Progress():
+                self._note(frame)
+            case Tokenized(key):
+                self._tell(key, frame.outcome())
+
+    def _note(self, progress: Progress) -> None:
+        if progress.n_steps != self._n_steps or progress.n_running == 0:
+            self.progress_at = self._loop.time()
+        self._n_steps = progress.n_steps
+        for piece in progress.pieces:
+            self._desk.feed(piece.key, piece.output())
+
+    def _tell(self, key: int, outcome: Sequence[int] | LocktenderError) -> None:
+        tokens = self._prompts.get(key)
+        if tokens is None or tokens.done():  # Whoever asked has left.
+            return
+        if isinstance(outcome, LocktenderError):
+            tokens.set_exception(outcome)
+        else:
+            tokens.set_result(outcome)
 
     async def _spawn(self) -> None:
         try:

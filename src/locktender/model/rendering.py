@@ -11,7 +11,7 @@ from locktender.core.errors import InvalidRequest
 from locktender.core.request import ChatInput, GenerationRequest, Input
 from locktender.prompting.chat_format import ChatFormat
 
-__all__ = ["rendered"]
+__all__ = ["rendered", "rendered_chat"]
 
 # Rendering takes some 0.05 ms for a message and 2 ms for 100,000 characters, or twice as long where
 # much of it is forged: up to this bound it holds up the event loop for less than 5 ms.
@@ -27,12 +27,15 @@ async def rendered(request: GenerationRequest, chat_format: ChatFormat | None) -
     chat = request.input
     if chat_format is None or not isinstance(chat, ChatInput):
         return request
+    return replace(request, input=await rendered_chat(chat, chat_format))
+
+
+async def rendered_chat(chat: ChatInput, chat_format: ChatFormat) -> Input:
+    """Return the prompt of `chat`.  Raises: as `rendered`."""
     n_characters = sum(len(message.content) for message in chat.messages)
     if len(chat.messages) <= _MAX_MESSAGES_HERE and n_characters <= _MAX_CHARACTERS_HERE:
-        prompt = _render(chat, chat_format)
-    else:
-        prompt = await asyncio.to_thread(_render, chat, chat_format)
-    return replace(request, input=prompt)
+        return _render(chat, chat_format)
+    return await asyncio.to_thread(_render, chat, chat_format)
 
 
 def _render(chat: ChatInput, chat_format: ChatFormat) -> Input:

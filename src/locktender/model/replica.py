@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from locktender.core.errors import CapacityError, LocktenderError
-from locktender.core.request import Delta, GenerationRequest
+from locktender.core.request import Delta, GenerationRequest, Input
 from locktender.model.engine import Output
 
 __all__ = ["Load", "Pool", "Replica", "Run"]
@@ -74,6 +74,13 @@ class Replica(Protocol):
         """Start `request` now; its slot and `tokens` are taken when this returns.
 
         Raises: ReplicaLost.
+        """
+        ...
+
+    async def tokenize(self, prompt: Input) -> Sequence[int]:
+        """Return the tokens of `prompt`, which takes no slot.
+
+        Raises: InvalidRequest, EngineFailed, ReplicaLost.
         """
         ...
 

@@ -1,16 +1,16 @@
-"""The model layer's HTTP face: OpenAI's chat completions and models, and two probes.
+"""The model layer's HTTP face: OpenAI's chat completions and models, tokens, and two probes.
 
 It reads and checks what comes in and finds the gate that it is for; the answer itself is
-`answer`'s.  Every POST ends in one outcome: here, if it never becomes a request, or in the gate.
+`answer`'s.  Every chat ends in one outcome: here, if it never becomes a request, or in the gate.
 Holds no model and starts nothing: `deploy.local` builds the gates and hands them in.
 """
 
 import asyncio
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import orjson
 from fastapi import FastAPI, Request
@@ -18,24 +18,41 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from locktender.core.errors import InvalidRequest, LocktenderError, UnknownModel
+from locktender.core.errors import (
+    InvalidRequest,
+    LocktenderError,
+    TemplateRefusal,
+    UnknownModel,
+)
 from locktender.core.events import Observer, Outcome, RequestEnded, RequestReceived
 from locktender.core.version import __version__
 from locktender.http.body import BodyBounds, read_body
 from locktender.http.offload import offload_of
 from locktender.model.answer import Answer, Asked
 from locktender.model.dispatcher import Dispatcher
+from locktender.model.engine import features_of
 from locktender.model.rendering import rendered
 from locktender.model.settings import GateSettings
+from locktender.model.tokenization import Tokenization
 from locktender.model.trust import Trust
 from locktender.model.visit import outcome_of
 from locktender.prompting.chat_format import ChatFormat
-from locktender.wire.header import REQUEST_ID, parse_id
-from locktender.wire.openai import ChatCompletionBody, generation_request, parse_chat_completion
+from locktender.wire.header import REQUEST_ID, TIMEOUT, parse_id, parse_timeout
+from locktender.wire.openai import (
+    ChatCompletionBody,
+    ModelBounds,
+    StrictModel,
+    generation_request,
+    parse_chat_completion,
+)
 from locktender.wire.openai_reply import model_card, model_list
 from locktender.wire.problem import openai_problem
+from locktender.wire.token_count import TokenizeBody, parse_tokenize, tokenize_reply
 
 __all__ = ["ModelService", "Served", "ServiceSettings"]
+
+_CHAT, _MODELS = "/chat/completions", "/models"  # below their version
+_Parsed = TypeVar("_Parsed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +89,19 @@ class Served:
     dispatcher: Dispatcher
     gate: GateSettings
     health: Health
+    engine: str
+    tokenization: Tokenization
     chat_format: ChatFormat | None = None  # None: its engine takes chats as they come
+
+    @property
+    def bounds(self) -> ModelBounds:
+        """What its requests may ask for."""
+        return ModelBounds(
+            self.gate.default_max_tokens,
+            self.gate.max_tokens,
+            self.engine,
+            features_of(self.engine),
+        )
 
 
 @dataclass(slots=True)
@@ -111,18 +140,30 @@ class ModelService:
         app = FastAPI(
             title="locktender model service", version=__version__, docs_url=None, redoc_url=None
         )
-        body_schema = {
-            "content": {"application/json": {"schema": ChatCompletionBody.model_json_schema()}}
-        }
         app.add_api_route(
-            "/v1/chat/completions",
+            f"/v1{_CHAT}",
             self.chat_completions,
             methods=["POST"],
             response_model=None,
-            openapi_extra={"requestBody": {"required": True, **body_schema}},
+            openapi_extra=_described(ChatCompletionBody),
         )
-        app.add_api_route("/v1/models", self.list_models, response_model=None)
-        app.add_api_route("/v1/models/{name:path}", self.show_model, response_model=None)
+        app.add_api_route(
+            "/tokenize",
+            self.tokenize,
+            methods=["POST"],
+            response_model=None,
+            openapi_extra=_described(TokenizeBody),
+        )
+        app.add_api_route(f"/v1{_MODELS}", self.list_models, response_model=None)
+        app.add_api_route(f"/v1{_MODELS}/{{name:path}}", self.show_model, response_model=None)
+        for path in (_CHAT, _MODELS):
+            app.add_api_route(
+                path,
+                _without_version,
+                methods=["GET", "POST"],
+                response_model=None,
+                include_in_schema=False,
+            )
         app.add_api_route("/livez", self.livez, response_model=None)
         app.add_api_route("/readyz", self.readyz, response_model=None)
         app.add_exception_handler(HTTPException, _no_such_route)
@@ -144,7 +185,7 @@ class ModelService:
         try:
             return await self._admitted(request, arrival)
         except LocktenderError as error:
-            self._note(arrival, outcome_of(error), error.code)
+            self._note(arrival, outcome_of(error), error)
             return _refusal(error, arrival.caller_id or arrival.request_id)
         except ClientDisconnect:
             self._note(arrival, Outcome.CANCELLED)
@@ -152,15 +193,10 @@ class ModelService:
 
     async def _admitted(self, request: Request, arrival: _Arrival) -> Answer:
         """Make an answer of a request that is good as far as can be seen here."""
-        body = await self._parsed(request)
+        body = await self._parsed(request, parse_chat_completion)
         served = self._served(body.model)
         arrival.model = body.model  # only now: nobody counts by a name that a caller made up
-        generation = generation_request(
-            body,
-            id=arrival.request_id,
-            default_max_tokens=served.gate.default_max_tokens,
-            max_tokens=served.gate.max_tokens,
-        )
+        generation = generation_request(body, served.bounds, id=arrival.request_id)
         generation = await rendered(generation, served.chat_format)
         asked = Asked(
             request=generation,
@@ -172,17 +208,17 @@ class ModelService:
         )
         return Answer(served.dispatcher, asked)
 
-    async def _parsed(self, request: Request) -> ChatCompletionBody:
+    async def _parsed(self, request: Request, parse: Callable[[bytes], _Parsed]) -> _Parsed:
         body = await read_body(request, self._bounds)
         if not body.is_heavy:
-            return parse_chat_completion(body.content)
+            return parse(body.content)
         offload = offload_of(request.app)
         offload.check_room()
-        return await offload.run(
-            parse_chat_completion, body.content, timeout_s=self._bounds.timeout_s
-        )
+        return await offload.run(parse, body.content, timeout_s=self._bounds.timeout_s)
 
-    def _note(self, arrival: _Arrival, outcome: Outcome, code: str | None = None) -> None:
+    def _note(
+        self, arrival: _Arrival, outcome: Outcome, error: LocktenderError | None = None
+    ) -> None:
         """Tell of a request that never came as far as a gate."""
         self._observer(RequestReceived(arrival.request_id, arrival.model, arrival.caller_id))
         ended = RequestEnded(
@@ -190,10 +226,24 @@ class ModelService:
             model=arrival.model,
             outcome=outcome,
             total_s=time.monotonic() - arrival.came_at,
-            code=code,
+            code=error.code if error else None,
+            reason=error.message if isinstance(error, TemplateRefusal) else None,
             caller_id=arrival.caller_id,
         )
         self._observer(ended)
+
+    async def tokenize(self, request: Request) -> Response:
+        """Tell the tokens of a prompt or a chat, beside the gate: no model runs for it."""
+        try:
+            asked = await self._parsed(request, parse_tokenize)
+            served = self._served(asked.model)
+            timeout_s = parse_timeout(request.headers.get(TIMEOUT))
+            tokens = await served.tokenization.of(asked, timeout_s=timeout_s)
+        except LocktenderError as error:
+            return _refusal(error, parse_id(request.headers.get(REQUEST_ID)))
+        except ClientDisconnect:
+            return Response()  # that nobody will read
+        return _json(tokenize_reply(tokens.ids, tokens.context_tokens))
 
     async def list_models(self) -> Response:
         """List the models."""
@@ -238,6 +288,12 @@ class ModelService:
             raise UnknownModel(message, "model") from error
 
 
+def _described(body: type[StrictModel]) -> dict[str, Any]:
+    """Return what the document says of a route's body, which it reads by itself."""
+    content = {"application/json": {"schema": body.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def _json(body: bytes, status: int = 200) -> Response:
     return Response(body, status, media_type="application/json")
 
@@ -246,6 +302,17 @@ def _refusal(error: Exception, request_id: str | None = None) -> Response:
     problem = openai_problem(error)
     headers = {**problem.headers, **({REQUEST_ID.lower(): request_id} if request_id else {})}
     return Response(problem.body, problem.status, headers=headers)
+
+
+async def _without_version(request: Request) -> Response:
+    """Answer whoever's base URL ends too early."""
+    path = request.url.path
+    message = (
+        f"There is no {request.method} {path} here. There is `/v1{path}`: a base URL ends in `/v1`."
+    )
+    refusal = _refusal(InvalidRequest(message))
+    refusal.status_code = 404
+    return refusal
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:

@@ -7,7 +7,7 @@ What a model's file or folder says of these is read by `model.chat_source`.  Bel
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from locktender.core.errors import InvalidRequest
+from locktender.core.errors import TemplateRefusal
 from locktender.core.request import RenderedInput
 from locktender.prompting.chat_template import ChatTemplate
 from locktender.prompting.control_token import ControlTokens
@@ -30,15 +30,21 @@ class ChatFormat:
         self._control = control
         self._named_tokens = named_tokens or {}
 
+    def unframed(self, text: str) -> RenderedInput:
+        """Return `text` as a prompt, with nothing before or behind it; its author's own."""
+        return self._control.rendered(text)
+
     def render(self, messages: Sequence[Mapping[str, Any]]) -> RenderedInput:
         """Return the prompt for the model's next turn.
 
-        Raises: InvalidRequest, with the template's own reason where it has one.
+        Raises: TemplateRefusal with the template's own reason, InvalidRequest.
         """
         template = self._template
         if template is None:
-            raise InvalidRequest(
-                "The model has no chat template, so it takes no chats.", "messages"
+            raise TemplateRefusal(
+                "The model has no chat template, so it takes no chats: serve its instruct variant, "
+                "or put a `chat_template.jinja` into its folder.",
+                "messages",
             )
         fixed = {**self._named_tokens, "tools": None, "documents": None}
 

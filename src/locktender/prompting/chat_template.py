@@ -24,7 +24,7 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 
-from locktender.core.errors import InvalidRequest, LocktenderError
+from locktender.core.errors import LocktenderError, TemplateRefusal
 from locktender.prompting.marked_json import marked_json
 from locktender.prompting.marked_text import MAX_CHARACTERS, MarkedText, joined
 
@@ -48,7 +48,7 @@ class ChatTemplate:
     def render(self, values: Mapping[str, Any]) -> str:
         """Return the text, marked where `values` are.
 
-        Raises: InvalidRequest with the template's own reason.
+        Raises: TemplateRefusal with the template's own reason.
         """
         self._environment.begin()
         try:
@@ -66,9 +66,9 @@ def compile_template(source: str) -> ChatTemplate:
     return ChatTemplate(source)
 
 
-def _refusal(error: Exception) -> InvalidRequest:
+def _refusal(error: Exception) -> TemplateRefusal:
     reason = " ".join(str(error).split()).rstrip(".")[:_MAX_REASON_CHARACTERS]
-    return InvalidRequest(
+    return TemplateRefusal(
         f"The model's chat template does not take these messages: {reason}.", "messages"
     )
 

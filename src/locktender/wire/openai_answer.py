@@ -25,7 +25,7 @@ from locktender.core.errors import (
 from locktender.wire.error_code import find_kind
 from locktender.wire.openai_reply import Usage
 
-__all__ = ["Answer", "ChunkReader", "parse_completion", "parse_error"]
+__all__ = ["Answer", "ChunkReader", "parse_completion", "parse_error", "parse_tokens"]
 
 _MAX_LINE_BYTES = 4 * 1024 * 1024
 _MAX_SHOWN_CHARACTERS = 500
@@ -138,6 +138,17 @@ def parse_completion(body: bytes) -> Answer:
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise PeerError("The model service's answer is not of OpenAI's form.") from error
+
+
+def parse_tokens(body: bytes) -> list[int]:
+    """Read what ``/tokenize`` answers.  Raises: PeerError."""
+    try:
+        ids = orjson.loads(body)["tokens"]
+        if not all(type(each) is int for each in ids):
+            raise TypeError(ids)
+        return list(ids)
+    except (ValueError, LookupError, TypeError) as error:
+        raise PeerError("The model service told no tokens in vLLM's form.") from error
 
 
 def parse_error(status: int, body: bytes, retry_after: str | None = None) -> LocktenderError:

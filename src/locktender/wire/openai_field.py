@@ -1,51 +1,42 @@
 """Say what single fields of an OpenAI body may hold, where a type alone does not say it.
 
-A setting that would change the answer and that we cannot obey is refused, unless its value asks for
-nothing.  The functions are validators of the models in `wire.openai`: they raise a ValueError whose
-text goes on after the name of the field, so that no field needs to know where it stands.
+The functions are validators of the models in `wire.openai`: they raise a ValueError whose text goes
+on after the name of the field, so that no field needs to know where it stands.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from pydantic import AfterValidator
 
-from locktender.core.errors import InvalidRequest
+__all__ = ["REASONING", "Absent", "shown", "stop_strings", "text_of"]
 
-__all__ = ["Absent", "refuse_unsupported", "shown", "stop_strings", "text_of"]
+# The kinds of parts that hold what a model has thought: they are no part of what it has said, and
+# former turns are read without them.
+REASONING = frozenset({"reasoning", "reasoning_content", "redacted_thinking", "thinking"})
 
 _MAX_STOP_STRINGS = 16  # OpenAI takes 4; local models are often driven with more
 _MAX_STOP_CHARACTERS = 256
 _MAX_SHOWN_CHARACTERS = 40
 _NOT_SUPPORTED = "is not supported by this model service"
-# What would change the answer, with the values that ask for nothing; null is always one.
-_UNSUPPORTED: Mapping[str, tuple[object, ...]] = {
-    "audio": (),
-    "frequency_penalty": (0, 0.0),
-    "function_call": ("none",),
-    "functions": ([],),
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "modalities": ([], ["text"]),
-    "moderation": (),
-    "presence_penalty": (0, 0.0),
-    "response_format": ({}, {"type": "text"}),
-    "tool_choice": ("none",),
-    "tools": ([],),
-    "top_logprobs": (0,),
-    "web_search_options": (),
-}
 
 
 def text_of(content: object) -> str:
-    """Return a message's content as one text; parts are joined by line breaks, as vLLM does."""
+    """Return a message's content as one text; parts are joined by line breaks, as vLLM does.
+
+    A model's thoughts are left out.
+    """
     if isinstance(content, str):
         return content
     if not isinstance(content, list) or not content:
         message = "must be a string or a list of text parts"
         raise ValueError(message)
-    return "\n".join(_text_of_part(part) for part in content)
+    return "\n".join(_text_of_part(part) for part in content if not _is_reasoning(part))
+
+
+def _is_reasoning(part: object) -> bool:
+    kind = part.get("type") if isinstance(part, dict) else None
+    return isinstance(kind, str) and kind in REASONING
 
 
 def _text_of_part(part: object) -> str:
@@ -74,22 +65,11 @@ def stop_strings(value: object) -> tuple[str, ...]:
 
 
 def _absent(value: object) -> None:
-    if value not in (None, []):
+    if value not in (None, [], False):
         raise ValueError(_NOT_SUPPORTED)
 
 
 Absent = Annotated[object, AfterValidator(_absent)]
-
-
-def refuse_unsupported(fields: Mapping[str, Any]) -> None:
-    """Raise InvalidRequest for a setting of a body that we cannot obey."""
-    for name, harmless in _UNSUPPORTED.items():
-        value = fields.get(name)
-        # By type too: Python holds False for 0.
-        is_harmless = any(type(value) is type(other) and value == other for other in harmless)
-        if value is not None and not is_harmless:
-            message = f"`{name}` {_NOT_SUPPORTED}."
-            raise InvalidRequest(message, name)
 
 
 def shown(value: object) -> str:

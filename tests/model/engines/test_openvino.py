@@ -80,10 +80,14 @@ def test_without_a_seed_answers_differ(stepper: OpenVinoStepper) -> None:
     assert len({answer(stepper, request).text for _ in range(3)}) > 1
 
 
-@pytest.mark.parametrize("seed", [-1, 1 << 40, (1 << 63) - 1])
-def test_every_seed_that_a_caller_may_send_is_taken(stepper: OpenVinoStepper, seed: int) -> None:
-    sampling = Sampling(temperature=1.0, seed=seed)
-    assert answer(stepper, request_for(user("Hi."), 2, sampling)).n_tokens == 2
+@pytest.mark.parametrize("seed", [-1, 1 << 32, (1 << 63) - 1])
+def test_a_seed_is_taken_whole_or_not_at_all(stepper: OpenVinoStepper, seed: int) -> None:
+    for fine in (0, (1 << 32) - 1):
+        sampling = Sampling(temperature=1.0, seed=fine)
+        assert answer(stepper, request_for(user("Hi."), 2, sampling)).n_tokens == 2
+    with pytest.raises(InvalidRequest, match="seeds of 32 bits"):
+        stepper.add(1, request_for(user("Hi."), 2, Sampling(temperature=1.0, seed=seed)))
+    assert not stepper.has_work()
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,13 @@ measured without the cost of one.  A word is a token.
 1. The answer is the words of the last message, or of the text, or the token ids, once.
 2. If that message begins with ``repeat 100: ``, or the option `words` is 100, the words are
    repeated until the answer has 100 of them.
-3. Equal requests get equal answers; sampling is ignored.
+3. Equal requests get equal answers.  Each next word is certain, and no temperature, share of
+   choices or seed makes another of it.
 """
 
 import re
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -128,6 +130,11 @@ class EchoStepper:
     def close(self) -> None:
         self._running.clear()
 
+    def encode(self, prompt: Input) -> Sequence[int]:
+        if isinstance(prompt, TokenInput):
+            return prompt.ids
+        return [zlib.crc32(word.encode(errors="replace")) % N_VOCABULARY for word in _words(prompt)]
+
     def _advance(self, n_tokens: int) -> dict[int, Delta]:
         """Give out so many tokens, in turns, as long as there are answers."""
         deltas: dict[int, Delta] = {}
@@ -166,16 +173,20 @@ class EchoStepper:
 
 def _count_tokens(prompt: Input) -> int:
     """Return the number of words, or of ids; a chat without words has its template's one."""
-    match prompt:
-        case ChatInput():
-            return max(1, sum(len(message.content.split()) for message in prompt.messages))
-        case TextInput() | RenderedInput():
-            if not prompt.text.strip():
-                raise InvalidRequest("The prompt is empty.", "prompt")
-            return len(prompt.text.split())
-        case TokenInput():
-            check_ids(prompt.ids, N_VOCABULARY)
-            return len(prompt.ids)
+    if isinstance(prompt, TokenInput):
+        check_ids(prompt.ids, N_VOCABULARY)
+        return len(prompt.ids)
+    words = _words(prompt)
+    if not words:
+        raise InvalidRequest("The prompt is empty.", "prompt")
+    return len(words)
+
+
+def _words(prompt: ChatInput | TextInput | RenderedInput) -> list[str]:
+    if isinstance(prompt, ChatInput):
+        words = [word for message in prompt.messages for word in message.content.split()]
+        return words or [""]
+    return prompt.text.split()
 
 
 def _parse_answer(prompt: Input) -> tuple[str, int]:

@@ -65,6 +65,7 @@ DEFAULT_KV_BYTES = 1 << 30
 # One step of 256 tokens takes half a second on two slow cores, one of 2,048 takes 1.4 s.
 MAX_BATCHED_TOKENS = 256
 COLDEST = 1e-6  # temperatures below it are greedy: dividing by them overflows
+SEED_BITS = 32  # of longer seeds it would cut the rest off in silence
 
 # What C++ exceptions become on their way through pybind11.
 FOREIGN_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, MemoryError)
@@ -123,6 +124,18 @@ class _Tokenizer:
             case ChatInput():
                 raise not_rendered()
 
+    def encode_whole(self, prompt: Input) -> list[int]:
+        """Return the token ids of a prompt of whatever length.  Raises: InvalidRequest."""
+        match prompt:
+            case TokenInput():
+                return list(prompt.ids)
+            case TextInput():
+                return self._encode_long(prompt.text)
+            case RenderedInput():
+                return encode_rendered(prompt, self._encode_long_texts, self._control)
+            case ChatInput():
+                raise not_rendered()
+
     def decode(self, rows: list[list[int]]) -> list[str]:
         """Return the texts without the special tokens; the end token has none."""
         texts: list[str] = self._tokenizer.decode(rows)
@@ -138,6 +151,19 @@ class _Tokenizer:
         encoded = self._tokenizer.encode(texts, add_special_tokens=False)
         rows = zip(encoded.input_ids.data, encoded.attention_mask.data, strict=True)
         return [ids[mask == 1].tolist() for ids, mask in rows]
+
+    def _encode_long_texts(self, texts: list[str]) -> list[list[int]]:
+        return [self._encode_long(text) for text in texts]
+
+    def _encode_long(self, text: str) -> list[int]:
+        """Encode `text`, in halves where it would be cut off; tokens begin with their space."""
+        (ids,) = self._encode_texts([text])
+        if len(ids) < self.cut_tokens:
+            return ids
+        middle = len(text) // 2
+        spaces = (text.find(" ", middle), text.rfind(" ", 0, middle))
+        at = next((space for space in spaces if space > 0), middle)
+        return self._encode_long(text[:at]) + self._encode_long(text[at:])
 
     def _check_bytes(self, text: str, context_tokens: int) -> None:
         """Refuse at once what is too long even if it is made of the longest tokens."""
@@ -226,6 +252,12 @@ class OpenVinoStepper:
     def has_work(self) -> bool:
         return bool(self._running) or self._has_leftovers
 
+    def encode(self, prompt: Input) -> Sequence[int]:
+        try:
+            return self._tokenizer.encode_whole(prompt)
+        except FOREIGN_ERRORS as error:
+            raise EngineFailed("The engine did not take the text.") from error
+
     def kv_usage(self) -> float:
         """Return how much of the KV cache was in use in the last step, from 0 to 1."""
         percent: float = self._pipeline.get_metrics().cache_usage
@@ -251,9 +283,14 @@ class OpenVinoStepper:
             config.do_sample = True
             config.temperature = sampling.temperature
             config.top_p = sampling.top_p
-            # Without a seed OpenVINO takes the same one each time.  It has room for 32 bits.
-            seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
-            config.rng_seed = seed % (1 << 32)
+            if sampling.top_k:
+                config.top_k = sampling.top_k
+            # Without a seed OpenVINO takes the same one each time.
+            seed = secrets.randbits(SEED_BITS) if sampling.seed is None else sampling.seed
+            if seed >> SEED_BITS:
+                raise InvalidRequest(f"The engine takes seeds of {SEED_BITS} bits.", "seed")
+            config.rng_seed = seed
+        config.repetition_penalty = sampling.repetition_penalty
         return config
 
     def _to_output(self, news: _News, text: str) -> Output:

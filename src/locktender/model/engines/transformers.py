@@ -68,6 +68,10 @@ class _Texts:
         check_ids(ids, self._n_vocabulary)
         return ids
 
+    def encode_whole(self, prompt: Input) -> list[int]:
+        """Return the token ids of a prompt of whatever length.  Raises: InvalidRequest."""
+        return self._to_ids(prompt, None)
+
     def decode(self, rows: list[list[int]]) -> list[str]:
         """Return the texts without the special tokens."""
         texts: list[str] = self._tokenizer.batch_decode(
@@ -75,7 +79,7 @@ class _Texts:
         )
         return texts
 
-    def _to_ids(self, prompt: Input, context_tokens: int) -> list[int]:
+    def _to_ids(self, prompt: Input, context_tokens: int | None) -> list[int]:
         match prompt:
             case TokenInput():
                 return list(prompt.ids)
@@ -93,14 +97,14 @@ class _Texts:
         found = self._tokenizer(texts, add_special_tokens=adds_special, verbose=False)
         return list(found["input_ids"])
 
-    def _check_bytes(self, text: str, context_tokens: int) -> None:
+    def _check_bytes(self, text: str, context_tokens: int | None) -> None:
         """Refuse at once what is too long even if it is made of the longest tokens."""
         try:
             n_bytes = len(text.encode())
         except UnicodeEncodeError as error:
             raise InvalidRequest("The prompt has half a surrogate pair, no character.") from error
         at_least = n_bytes // self._max_token_bytes
-        if at_least > context_tokens:
+        if context_tokens is not None and at_least > context_tokens:
             raise ContextTooLong(
                 f"The prompt has at least {at_least} tokens, "
                 f"but prompt and answer together may have {context_tokens}."
@@ -161,6 +165,9 @@ class TransformersStepper:
             max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
             seed=sampling.seed,
             end_tokens=self._end_tokens,
         )
@@ -187,6 +194,9 @@ class TransformersStepper:
 
     def has_work(self) -> bool:
         return self._batch.has_work()
+
+    def encode(self, prompt: Input) -> Sequence[int]:
+        return self._texts.encode_whole(prompt)
 
     def close(self) -> None:
         self._running.clear()

@@ -1,0 +1,108 @@
+"""Tell the tokens of a prompt or a chat, as the model's own engine reads it.
+
+It goes past the gate, since no model runs for it and no slot is taken; so it is bounded here: in
+the length of what is asked for, in how many ask at once, and in time.  An engine, which has one
+thread, is given one prompt at a time, and goes on with its answers in between.
+
+Above it, `service` has read the body; below, a `Pool` has the engines.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from locktender.core.errors import (
+    DeadlineExceeded,
+    NoReplicaReady,
+    QueueFull,
+    RequestTooLarge,
+)
+from locktender.core.request import Input, TextInput
+from locktender.model.engine import features_of
+from locktender.model.rendering import rendered_chat
+from locktender.model.replica import Load, Pool
+from locktender.prompting.chat_format import ChatFormat
+from locktender.wire.openai import chat_input
+from locktender.wire.openai_setting import refuse_unsupported
+from locktender.wire.token_count import TokenizeBody
+
+__all__ = ["Tokenization", "Tokens"]
+
+# A tokenizer reads such a text within 0.05 s, or one that is written in Python within a few.
+_MAX_CHARACTERS = 1_000_000
+_MAX_INSIDE = 64  # that wait for their turn
+_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens of one prompt."""
+
+    ids: Sequence[int]
+    context_tokens: int  # that prompt and answer together may have
+
+
+class Tokenization:
+    """That of one model."""
+
+    def __init__(self, pool: Pool, engine: str, chat_format: ChatFormat | None) -> None:
+        self._pool = pool
+        self._engine = engine
+        self._chat_format = chat_format
+        self._turn = asyncio.Lock()
+        self._n_inside = 0
+
+    async def of(self, asked: TokenizeBody, *, timeout_s: float | None = None) -> Tokens:
+        """Return the tokens of what is asked for.
+
+        Raises: InvalidRequest, RequestTooLarge, QueueFull, NoReplicaReady, DeadlineExceeded,
+        Draining, EngineFailed, ReplicaLost.
+        """
+        refuse_unsupported(asked.settings, self._engine, features_of(self._engine))
+        prompt = await self._prompt(asked)
+        if self._n_inside >= _MAX_INSIDE:
+            raise QueueFull("Too many wait to be told the tokens of a prompt.")
+        limit_s = _TIMEOUT_S if timeout_s is None else min(timeout_s, _TIMEOUT_S)
+        self._n_inside += 1
+        try:
+            async with asyncio.timeout(limit_s), self._turn:
+                load = self._ready()
+                ids = await self._pool.replica(load.replica).tokenize(prompt)
+        except TimeoutError as error:
+            message = f"The engine did not tell the tokens of the prompt within {limit_s:g} s."
+            raise DeadlineExceeded(message) from error
+        finally:
+            self._n_inside -= 1
+        return Tokens(ids, load.context_tokens)
+
+    async def _prompt(self, asked: TokenizeBody) -> Input:
+        """Return what the engine is to read.  Raises: InvalidRequest, RequestTooLarge."""
+        if asked.messages is not None:
+            chat = chat_input(asked.messages)
+            _check_length(sum(len(message.content) for message in chat.messages))
+            return (
+                chat if self._chat_format is None else await rendered_chat(chat, self._chat_format)
+            )
+        text = asked.prompt or ""
+        _check_length(len(text))
+        if asked.add_special_tokens is False and self._chat_format is not None:
+            return self._chat_format.unframed(text)
+        return TextInput(text)
+
+    def _ready(self) -> Load:
+        """Return the engine that has least to do.  Raises: NoReplicaReady, Draining."""
+        refusal = self._pool.refusal()
+        if refusal is not None:
+            raise refusal
+        loads = self._pool.loads()
+        if not loads:
+            raise NoReplicaReady("The model's engine is being started. Try again later.", 1.0)
+        return min(loads, key=lambda load: load.running)
+
+
+def _check_length(n_characters: int) -> None:
+    if n_characters > _MAX_CHARACTERS:
+        raise RequestTooLarge(
+            f"The text has {n_characters:,} characters; the tokens of at most "
+            f"{_MAX_CHARACTERS:,} are told at a time."
+        )

@@ -1,0 +1,137 @@
+"""Tokens are told past the gate, so that the bounds are here: how many, how long, by whom."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+import pytest
+
+from locktender.core.errors import (
+    CapacityError,
+    DeadlineExceeded,
+    Draining,
+    InvalidRequest,
+    NoReplicaReady,
+    QueueFull,
+    RequestTooLarge,
+)
+from locktender.core.request import Input, TextInput
+from locktender.model.replica import Load
+from locktender.model.tokenization import Tokenization, Tokens
+from locktender.wire.token_count import TokenizeBody
+
+
+def body(prompt: str, **more: Any) -> TokenizeBody:
+    return TokenizeBody.model_validate({"model": "m", "prompt": prompt, **more})
+
+
+PROMPT = body("a b c")
+TOLD = Tokens((7, 8), 64)
+
+
+class Engines:
+    """A pool whose engines tell tokens when they are let."""
+
+    def __init__(self, *loads: Load) -> None:
+        self._loads = loads
+        self.why: CapacityError | None = None
+        self.asked: list[tuple[str, Input]] = []
+        self.may_tell = asyncio.Event()
+        self.n_at_once = self.most_at_once = 0
+
+    @property
+    def size(self) -> int:
+        return 1
+
+    def refusal(self) -> CapacityError | None:
+        return self.why
+
+    def loads(self) -> Sequence[Load]:
+        return self._loads
+
+    def replica(self, name: str) -> Any:
+        return Teller(self, name)
+
+    def excuse(self, name: str) -> None: ...
+
+    def subscribe(self, changed: Callable[[], None]) -> None: ...
+
+
+class Teller:
+    """One of its engines, as far as it is asked for here."""
+
+    def __init__(self, engines: Engines, name: str) -> None:
+        self._engines, self._name = engines, name
+
+    async def tokenize(self, prompt: Input) -> Sequence[int]:
+        engines = self._engines
+        engines.asked.append((self._name, prompt))
+        engines.n_at_once += 1
+        engines.most_at_once = max(engines.most_at_once, engines.n_at_once)
+        try:
+            await engines.may_tell.wait()
+        finally:
+            engines.n_at_once -= 1
+        return (7, 8)
+
+
+def load(name: str, running: int = 0) -> Load:
+    return Load(name, running, 1, 100, 64)
+
+
+def tokenization(engines: Engines) -> Tokenization:
+    return Tokenization(engines, "echo", None)
+
+
+async def test_the_engine_that_has_least_to_do_is_asked() -> None:
+    engines = Engines(load("m-0", 3), load("m-1", 1), load("m-2", 2))
+    engines.may_tell.set()
+    assert await tokenization(engines).of(PROMPT) == TOLD
+    assert engines.asked == [("m-1", TextInput("a b c"))]
+
+
+async def test_one_prompt_is_read_at_a_time_and_too_many_are_refused() -> None:
+    engines = Engines(load("m-0"))
+    service = tokenization(engines)
+    with anyio.fail_after(10):
+        asked = [asyncio.create_task(service.of(PROMPT)) for _ in range(64)]
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull):
+            await service.of(PROMPT)
+        engines.may_tell.set()
+        assert await asyncio.gather(*asked) == [TOLD] * 64
+        assert await service.of(PROMPT) == TOLD
+    assert engines.most_at_once == 1
+
+
+async def test_whoever_waits_too_long_is_told_and_leaves_nothing_behind() -> None:
+    engines = Engines(load("m-0"))
+    service = tokenization(engines)
+    with anyio.fail_after(10):
+        first = asyncio.create_task(service.of(PROMPT))
+        await asyncio.sleep(0)
+        for _ in range(100):
+            with pytest.raises(DeadlineExceeded, match=r"within 0\.001 s"):
+                await service.of(PROMPT, timeout_s=0.001)
+        first.cancel()
+        engines.may_tell.set()
+        assert await service.of(PROMPT) == TOLD
+
+
+async def test_without_an_engine_it_is_said_why() -> None:
+    none = Engines()
+    with pytest.raises(NoReplicaReady, match="being started"):
+        await tokenization(none).of(PROMPT)
+    none.why = Draining("The service is shutting down.")
+    with pytest.raises(Draining):
+        await tokenization(none).of(PROMPT)
+
+
+async def test_what_is_too_long_or_of_another_chat_reaches_no_engine() -> None:
+    engines = Engines(load("m-0"))
+    with pytest.raises(RequestTooLarge, match="1,000,001 characters"):
+        await tokenization(engines).of(body("a" * 1_000_001))
+    with pytest.raises(InvalidRequest, match="`tools` is not supported by the engine `echo`"):
+        await tokenization(engines).of(body("a", tools=[1]))
+    assert engines.asked == []
