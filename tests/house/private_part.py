@@ -552,8 +552,8 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "adopt.openings: _replace",
         "adopt.tool_call: _replace",
         "app.routes: args",
-        "deploy.server: TCP_USER_TIMEOUT",
-        "deploy.worker: _exit",
+        "deploy.listener: TCP_USER_TIMEOUT",
+        "deploy.parent: _exit",
         "prompting.marked_text: getattr(str, name)",
     ),
     "private, and gone from the libraries that are installed for the tests": (

@@ -4,6 +4,8 @@ From outside in: what a browser asks before it calls (CORS), who may come in (`d
 trusted proxy speaks for, the app.  Below all of them `connection` bounds the sockets themselves.
 """
 
+import contextlib
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, cast
 
@@ -18,11 +20,20 @@ from locktender.http.descriptors import possible_connections
 from locktender.http.door import Door, Wire
 from locktender.http.settings import Doors, DoorSettings
 
-__all__ = ["server_config"]
+__all__ = ["SignalFreeServer", "server_config"]
 
 _PREFLIGHT_S = 600  # for which a browser need not ask again
 # Of our answers, what a page's script may read beside the body.
 _SHOWN_HEADERS = ("Retry-After", "X-Request-Id", "X-Locktender-Extensions")
+
+
+class SignalFreeServer(uvicorn.Server):
+    """A uvicorn server that leaves the signals to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
 
 
 def server_config(app: ASGIApp, doors: Doors, wire: Wire, **options: Any) -> uvicorn.Config:
