@@ -56,6 +56,10 @@ _CorsOrigin = Annotated[
     list[str] | None,
     typer.Option(help="A page's origin, as https://example.com, that may call; or '*'."),
 ]
+_RootPath = Annotated[
+    str | None,
+    typer.Option(help="The prefix that a proxy takes off each path, as /chains."),
+]
 _DrainNotice = Annotated[
     float | None,
     typer.Option(help="Seconds served on after SIGTERM, while /readyz says no more. Default: 2."),
@@ -102,6 +106,7 @@ def serve_models(
     allowed_host: _AllowedHost = None,
     cors_origin: _CorsOrigin = None,
     insecure: _Insecure = False,
+    root_path: _RootPath = None,
     drain_notice_s: _DrainNotice = None,
     engine: Annotated[
         str | None,
@@ -118,7 +123,7 @@ def serve_models(
     ] = None,
 ) -> None:
     """Serve local models, OpenAI-compatible, behind a bounded gate."""
-    doors = _door_flags(api_key, allowed_host, cors_origin, insecure=insecure)
+    doors = _door_flags(api_key, allowed_host, cors_origin, root_path, insecure=insecure)
     places = {"host": host, "model_host": host, "model_port": port}
     settings = read_settings(config, **places, **doors, drain_notice_s=drain_notice_s)
     settings.check_exposure(settings.host_of_models)
@@ -160,6 +165,7 @@ def serve_app(
     allowed_host: _AllowedHost = None,
     cors_origin: _CorsOrigin = None,
     insecure: _Insecure = False,
+    root_path: _RootPath = None,
     drain_notice_s: _DrainNotice = None,
     log: Annotated[Path | None, typer.Option(help="Where JSON lines go.")] = None,
 ) -> None:
@@ -172,7 +178,7 @@ def serve_app(
         "workers": workers,
         "drain_notice_s": drain_notice_s,
     }
-    doors = _door_flags(api_key, allowed_host, cors_origin, insecure=insecure)
+    doors = _door_flags(api_key, allowed_host, cors_origin, root_path, insecure=insecure)
     settings = read_settings(config, **flags, **doors)
     settings.check_exposure(settings.host, settings.host_below_app)
     chosen = [_chosen(name, settings, {}) for name in model or settings.models]
@@ -220,6 +226,7 @@ def _door_flags(
     api_key: str | None,
     allowed_hosts: Sequence[str] | None,
     cors_origins: Sequence[str] | None,
+    root_path: str | None,
     *,
     insecure: bool,
 ) -> Mapping[str, Any]:
@@ -228,6 +235,7 @@ def _door_flags(
         "api_key": api_key,
         "allowed_hosts": allowed_hosts or None,
         "cors_origins": cors_origins or None,
+        "root_path": root_path,
         "insecure": insecure or None,
     }
 

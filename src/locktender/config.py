@@ -131,6 +131,7 @@ class Settings(BaseSettings):
         default_factory=lambda: _listed(os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")),
         validate_default=True,
     )
+    root_path: str | None = None
     max_connections: int | None = None
     max_header_bytes: int | None = None
     max_headers: int | None = None
@@ -174,6 +175,7 @@ class Settings(BaseSettings):
             hosts=(host, *self.allowed_hosts),
             cors_origins=tuple(self.cors_origins),
             trusted_proxies=tuple(self.trusted_proxies),
+            root_path=self.root_path or "",
         )
         return Doors(door, _slice(ConnectionSettings, self))
 

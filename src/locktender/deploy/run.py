@@ -174,9 +174,11 @@ async def _served(
 def _inner(doors: Doors) -> tuple[Doors, Mapping[str, str]]:
     """Return the doors of the model layer below an app, and what its workers must know of them.
 
-    Where the app has a key, the workers get another one, made up for this run: what a chain may
-    send elsewhere by mistake opens nothing that is reached from outside.
+    The app's prefix is none of theirs.  Where the app has a key, the workers get another one, made
+    up for this run: what a chain may send elsewhere by mistake opens nothing that is reached from
+    outside.
     """
+    doors = replace(doors, door=replace(doors.door, root_path=""))
     keys = doors.door.api_keys
     if not keys:
         return doors, {}

@@ -1,7 +1,8 @@
 """Give uvicorn an app with its doors in front: the one place where their order is decided.
 
-From outside in: what a browser asks before it calls (CORS), who may come in (`door`), whom a
-trusted proxy speaks for, the app.  Below all of them `connection` bounds the sockets themselves.
+From outside in: what a browser asks before it calls (CORS), who may come in (`door`), below which
+prefix (`mount`) and for whom a trusted proxy calls, the app.  Below all of them `connection` bounds
+the sockets themselves.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from locktender.http.connection import BoundedProtocol
 from locktender.http.crowd import Crowd
 from locktender.http.descriptors import possible_connections
 from locktender.http.door import Door, Wire
+from locktender.http.mount import Mounted
 from locktender.http.settings import Doors, DoorSettings
 
 __all__ = ["SignalFreeServer", "server_config"]
@@ -54,6 +56,7 @@ def server_config(app: ASGIApp, doors: Doors, wire: Wire, **options: Any) -> uvi
 def _behind(app: ASGIApp, settings: DoorSettings, wire: Wire) -> ASGIApp:
     proxies = list(settings.trusted_proxies)
     behind = cast("ASGIApp", ProxyHeadersMiddleware(cast("Any", app), proxies))
+    behind = Mounted(behind, settings, wire.problem_of)
     if settings.api_keys or settings.hosts is not None:
         behind = Door(behind, settings, wire)
     if settings.cors_origins:
