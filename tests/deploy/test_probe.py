@@ -1,6 +1,7 @@
 """The probes on the app's port: ours, and whose paths they leave alone."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -140,8 +141,26 @@ async def test_a_model_layer_that_says_nothing_of_use_is_not_ready(
             raise httpx.ConnectError("refused", request=request)
         return httpx.Response(200, **answers)
 
-    health = ModelHealth("http://localhost:1")
-    health._client = httpx.AsyncClient(transport=httpx.MockTransport(answer))  # noqa: SLF001 - its peer is the test
-    readiness = await health.ask()
+    readiness = await asking(answer, shows_trouble=False).ask()
     assert (readiness.status, readiness.is_leaving) == (503, False)
     assert b"does not answer" in readiness.body
+
+
+@pytest.mark.parametrize(("shows_trouble", "shown"), [(True, "no /weights"), (False, None)])
+async def test_why_an_engine_left_is_shown_where_nobody_needs_a_key(
+    shown: str | None, *, shows_trouble: bool
+) -> None:
+    told = {"ready": False, "draining": True, "models": {"m": {"trouble": "no /weights"}}}
+    readiness = await asking(
+        lambda _: httpx.Response(503, json=told), shows_trouble=shows_trouble
+    ).ask()
+    assert (readiness.status, readiness.is_leaving) == (503, True)
+    assert json.loads(readiness.body)["models"] == {"m": {"trouble": shown}}
+
+
+def asking(
+    answer: Callable[[httpx.Request], httpx.Response], *, shows_trouble: bool
+) -> ModelHealth:
+    """Return one whose peer is the test."""
+    transport = httpx.MockTransport(answer)
+    return ModelHealth("http://localhost:1", shows_trouble=shows_trouble, transport=transport)

@@ -104,6 +104,15 @@ def test_no_signal_ends_a_worker_but_what_it_starts_hears_them(tmp_path: Path) -
         assert client.get("/readyz").json()["ready"] is True
 
 
+def test_the_probes_and_the_app_are_found_below_a_prefix(tmp_path: Path) -> None:
+    doors = Doors(DoorSettings(root_path="/api", api_keys=("k",)))
+    with _serving(tmp_path, APP, environment={DOORS: doors.to_json()}) as (client, _):
+        for prefix in ({}, {"X-Forwarded-Prefix": "/other"}):
+            assert client.get("/readyz", headers=prefix).json()["ready"] is True
+            answer = client.get("/collector", headers={**prefix, "X-API-Key": "k"})
+            assert answer.status_code == 200
+
+
 @contextmanager
 def _serving(
     folder: Path, app: str, *flags: str, environment: Mapping[str, str] | None = None

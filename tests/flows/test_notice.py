@@ -62,7 +62,8 @@ async def test_both_ports_say_so_serve_on_and_then_refuse_until_those_inside_hav
             assert late.headers["retry-after"]
             for place in (url, root):
                 assert not await is_ready(client, place)
-                assert (await client.get(f"{place}/livez")).status == 200
+                assert (await client.head(f"{place}/health")).status == 503
+                assert (await client.head(f"{place}/livez")).status == 200
             rest = (await inside.read()).decode()
     assert rest.count('on"\r\n') + rest.count('on"\n') >= 119
     assert rest.rstrip().endswith("event: end")

@@ -81,7 +81,7 @@ async def got(
 async def test_what_a_proxy_has_taken_off_comes_before_the_path_again(
     app: FastAPI, root_path: str, forwarded: str | None, peer: str, prefix: str
 ) -> None:
-    ways = {"forwarded": forwarded, "peer": peer, "root_path": root_path}
+    ways: dict[str, Any] = {"forwarded": forwarded, "peer": peer, "root_path": root_path}
     told = (await got(app, "/seen", **ways)).json()
     assert told == {"root": prefix, "url": f"{prefix}/seen", "raw": f"{prefix}/seen"}
     told = (await got(app, "/inner/seen", **ways)).json()
@@ -125,7 +125,7 @@ def test_a_root_path_that_is_none_is_a_mistake_of_the_operators(root_path: str) 
 
 
 async def test_the_key_and_the_probes_are_as_without_a_prefix(app: FastAPI) -> None:
-    settings = {"api_keys": ("k",), "root_path": "/api"}
+    settings: dict[str, Any] = {"api_keys": ("k",), "root_path": "/api"}
     assert (await got(app, "/readyz", **settings)).status_code == 404  # let in: the app has none
     assert (await got(app, "/api/readyz", **settings)).status_code == 401
     assert (await got(app, "/seen", **settings)).status_code == 401

@@ -45,17 +45,28 @@ _READY = Readiness(200, b'{"ready":true,"draining":false,"models":{}}')
 class ModelHealth:
     """Asks the model layer at `url` whether requests should come."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        shows_trouble: bool,
+        transport: httpx.AsyncBaseTransport | None = None,  # other than by sockets
+    ) -> None:
         self._url = url
+        self._shows_trouble = shows_trouble  # which may name files
         # Not by the environment's proxies: it is on this machine.
-        self._client = httpx.AsyncClient(timeout=_PATIENCE_S, trust_env=False)
+        self._client = httpx.AsyncClient(timeout=_PATIENCE_S, trust_env=False, transport=transport)
 
     async def ask(self) -> Readiness:
         """Return what the model layer says; a silent one is not ready."""
         try:
             answer = await self._client.get(f"{self._url}{_READYZ}")
             told = answer.json()
-            return Readiness(answer.status_code, answer.content, is_leaving=told["draining"])
+            if not self._shows_trouble:
+                for name in told["models"]:
+                    told["models"][name]["trouble"] = None
+            body = orjson.dumps(told)
+            return Readiness(answer.status_code, body, is_leaving=told["draining"])
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             body = {"ready": False, "draining": False, "models": {}, "trouble": _SILENT}
             return Readiness(503, orjson.dumps(body))

@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
     gc.collect()
     gc.freeze()  # What was loaded stays: it need not be looked through again and again.
     drain = Drain(found.app, langserve_problem)
-    app = Probes(drain, found.routes, _health(flags))
+    app = Probes(drain, found.routes, _health(flags, doors))
     server = SignalFreeServer(_config(app, found, doors))
     listener = socket.socket(fileno=int(descriptor))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -66,9 +66,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _health(flags: Sequence[str]) -> ModelHealth | None:
+def _health(flags: Sequence[str], doors: Doors) -> ModelHealth | None:
     urls = [flag.removeprefix(HEALTH) for flag in flags if flag.startswith(HEALTH)]
-    return ModelHealth(urls[0]) if urls else None
+    # Probes have no key, and where one is asked for they are told no more than they need.
+    return ModelHealth(urls[0], shows_trouble=not doors.door.api_keys) if urls else None
 
 
 def _config(app: Probes, target: Target, doors: Doors) -> uvicorn.Config:
