@@ -68,8 +68,8 @@ class ModelHealth:
             body = orjson.dumps(told)
             return Readiness(answer.status_code, body, is_leaving=told["draining"])
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
-            body = {"ready": False, "draining": False, "models": {}, "trouble": _SILENT}
-            return Readiness(503, orjson.dumps(body))
+            silence = {"ready": False, "draining": False, "models": {}, "trouble": _SILENT}
+            return Readiness(503, orjson.dumps(silence))
 
 
 class Probes:

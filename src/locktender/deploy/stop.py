@@ -30,10 +30,13 @@ class Stop:
         self._asked = asyncio.Event()
         self._hurried = asyncio.Event()
         self._is_interrupt = False
-        self._ignores_hangup = _ignores_hangup()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._hear, number)
+        if _is_hangup_ours():
+            loop.add_signal_handler(signal.SIGHUP, self._asked.set)
+        else:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it, for what we start, too
 
     def ask(self) -> None:
         """Ask to stop; a second time, to stop without waiting for anybody."""
@@ -61,18 +64,15 @@ class Stop:
                 await self._hurried.wait()
 
     def _hear(self, number: signal.Signals) -> None:
-        if number != signal.SIGHUP:
-            self._is_interrupt |= number == signal.SIGINT and not self._asked.is_set()
-            self.ask()
-        elif not self._ignores_hangup:
-            self._asked.set()
+        self._is_interrupt |= number == signal.SIGINT and not self._asked.is_set()
+        self.ask()
 
 
-def _ignores_hangup() -> bool:
-    """Whether SIGHUP says nothing about a terminal of ours."""
-    return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN or (
-        _UNIT in os.environ and not _has_terminal()
-    )
+def _is_hangup_ours() -> bool:
+    """Whether SIGHUP is about a terminal of ours."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return False
+    return _UNIT not in os.environ or _has_terminal()
 
 
 def _has_terminal() -> bool:

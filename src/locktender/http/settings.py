@@ -6,7 +6,7 @@ else does.  The workers of an app get theirs as JSON, from the process that star
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from locktender.core.errors import ConfigError
 from locktender.http.host import is_network
@@ -83,7 +83,7 @@ class Doors:
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` has written."""
         told = json.loads(text)
-        door = {
+        door: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in told["door"].items()
         }
