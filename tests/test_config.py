@@ -260,8 +260,18 @@ def test_a_key_is_in_no_text_of_the_settings() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "box"])  # noqa: S104 - it is refused
 def test_all_the_network_comes_in_with_a_key_or_on_purpose_only(host: str) -> None:
     with pytest.raises(ConfigError, match=r"LOCKTENDER_API_KEY.*--insecure"):
-        read_settings(None, host=host).check_exposure()
-    read_settings(None, host=host, api_key="k").check_exposure()
-    read_settings(None, host=host, insecure=True).check_exposure()
+        read_settings(None).check_exposure("127.0.0.1", host)
+    read_settings(None, api_key="k").check_exposure(host)
+    read_settings(None, insecure=True).check_exposure(host)
     for loopback in ("127.0.0.1", "::1", "localhost"):
-        read_settings(None, host=loopback).check_exposure()
+        read_settings(None).check_exposure(loopback)
+
+
+def test_the_models_stay_on_the_loopback_below_an_app_unless_asked(folder: Path) -> None:
+    write(folder, "host = '192.0.2.7'")
+    settings = read_settings(None)
+    assert (settings.host_below_app, settings.host_of_models) == ("127.0.0.1", "192.0.2.7")
+    settings = read_settings(None, model_host="192.0.2.8")
+    assert (settings.host_below_app, settings.host_of_models) == ("192.0.2.8", "192.0.2.8")
+    assert settings.doors_at("192.0.2.8").door.hosts == ("192.0.2.8",)
+    assert settings.doors.door.hosts == ("192.0.2.7",)

@@ -21,6 +21,7 @@ from locktender.core.errors import ConfigError
 from locktender.core.events import Observer
 from locktender.core.version import __version__
 from locktender.deploy.check import check as check_demo
+from locktender.deploy.listener import Place
 from locktender.deploy.run import AppPlan, run_app, run_models
 from locktender.model.catalogue import find_known
 from locktender.model.engine import reads_gguf
@@ -54,6 +55,14 @@ _AllowedHost = Annotated[
 _CorsOrigin = Annotated[
     list[str] | None,
     typer.Option(help="A page's origin, as https://example.com, that may call; or '*'."),
+]
+_RootPath = Annotated[
+    str | None,
+    typer.Option(help="The prefix that a proxy takes off each path, as /chains."),
+]
+_DrainNotice = Annotated[
+    float | None,
+    typer.Option(help="Seconds served on after SIGTERM, while /readyz says no more. Default: 2."),
 ]
 _Insecure = Annotated[
     bool, typer.Option("--insecure", help="Let all the network in without a key.")
@@ -97,6 +106,8 @@ def serve_models(
     allowed_host: _AllowedHost = None,
     cors_origin: _CorsOrigin = None,
     insecure: _Insecure = False,
+    root_path: _RootPath = None,
+    drain_notice_s: _DrainNotice = None,
     engine: Annotated[
         str | None,
         typer.Option(help="openvino, transformers or echo; default: what reads the model."),
@@ -112,9 +123,10 @@ def serve_models(
     ] = None,
 ) -> None:
     """Serve local models, OpenAI-compatible, behind a bounded gate."""
-    doors = _door_flags(api_key, allowed_host, cors_origin, insecure=insecure)
-    settings = read_settings(config, host=host, model_port=port, **doors)
-    settings.check_exposure()
+    doors = _door_flags(api_key, allowed_host, cors_origin, root_path, insecure=insecure)
+    places = {"host": host, "model_host": host, "model_port": port}
+    settings = read_settings(config, **places, **doors, drain_notice_s=drain_notice_s)
+    settings.check_exposure(settings.host_of_models)
     table = {
         "engine": engine,
         "preset": preset,
@@ -143,26 +155,40 @@ def serve_app(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="App processes; they share the gate.")] = None,
     config: Annotated[Path | None, typer.Option(help="Default: ./locktender.toml.")] = None,
-    host: Annotated[str | None, typer.Option(help="Default: 127.0.0.1.")] = None,
+    host: Annotated[str | None, typer.Option(help="The app's. Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Default: 8000; 0 takes a free one.")] = None,
+    model_host: Annotated[
+        str | None, typer.Option(help="The models', whatever --host is. Default: 127.0.0.1.")
+    ] = None,
     model_port: Annotated[int | None, typer.Option(help="Default: 8001.")] = None,
     api_key: _ApiKey = None,
     allowed_host: _AllowedHost = None,
     cors_origin: _CorsOrigin = None,
     insecure: _Insecure = False,
+    root_path: _RootPath = None,
+    drain_notice_s: _DrainNotice = None,
     log: Annotated[Path | None, typer.Option(help="Where JSON lines go.")] = None,
 ) -> None:
     """Serve an app or a chain, and the local models that it calls."""
-    flags = {"host": host, "port": port, "model_port": model_port, "workers": workers}
-    doors = _door_flags(api_key, allowed_host, cors_origin, insecure=insecure)
+    flags = {
+        "host": host,
+        "port": port,
+        "model_host": model_host,
+        "model_port": model_port,
+        "workers": workers,
+        "drain_notice_s": drain_notice_s,
+    }
+    doors = _door_flags(api_key, allowed_host, cors_origin, root_path, insecure=insecure)
     settings = read_settings(config, **flags, **doors)
-    settings.check_exposure()
+    settings.check_exposure(settings.host, settings.host_below_app)
     chosen = [_chosen(name, settings, {}) for name in model or settings.models]
 
-    def greeting(url: str, model_url: str) -> str:
-        names = ", ".join(each.name for each in chosen) or "no model"
-        first = f"[bold]locktender[/] serves {escape(target)} at {url}"
-        return f"{first}\nand {escape(names)} for it at {model_url}"
+    def greeting(app: Place, models: Place) -> str:
+        first = f"[bold]locktender[/] serves {escape(target)}, {app.told}"
+        if not chosen:  # Its workers ask it whether requests should come.
+            return f"{first}\nand no model; what /readyz says comes from {models.url}"
+        names = ", ".join(each.name for each in chosen)
+        return f"{first}\nand {escape(names)} for it, {models.told}/v1"
 
     _run_app(AppPlan(target, settings.workers, greeting), chosen, settings, log)
 
@@ -181,7 +207,7 @@ def serve_demo(
     """Serve a chain on a real local model, to be tried by many callers at once."""
     # No file is read: the demo is the same wherever it is started.
     settings = Settings(port=0 if check else port, model_port=0, workers=workers)
-    settings.check_exposure()
+    settings.check_exposure(settings.host, settings.host_below_app)
     key = settings.api_key.get_secret_value() if settings.api_key else None
     console = Console()
 
@@ -200,6 +226,7 @@ def _door_flags(
     api_key: str | None,
     allowed_hosts: Sequence[str] | None,
     cors_origins: Sequence[str] | None,
+    root_path: str | None,
     *,
     insecure: bool,
 ) -> Mapping[str, Any]:
@@ -208,15 +235,17 @@ def _door_flags(
         "api_key": api_key,
         "allowed_hosts": allowed_hosts or None,
         "cors_origins": cors_origins or None,
+        "root_path": root_path,
         "insecure": insecure or None,
     }
 
 
-def _check_greeting(url: str, _model_url: str) -> str:
-    return f"[bold]locktender[/] checks a prompt and SmolLM2 at {url}/chain"
+def _check_greeting(app: Place, _models: Place) -> str:
+    return f"[bold]locktender[/] checks a prompt and SmolLM2 at {app.url}/chain"
 
 
-def _demo_greeting(url: str, _model_url: str, *, has_key: bool) -> str:
+def _demo_greeting(app: Place, models: Place, *, has_key: bool) -> str:
+    url = app.url
     curl, sent = "curl -N", ""
     if has_key:
         curl += ' -H "Authorization: Bearer $LOCKTENDER_API_KEY"'
@@ -227,7 +256,8 @@ def _demo_greeting(url: str, _model_url: str, *, has_key: bool) -> str:
         '.json()["output"]["content"])'
     )
     return (
-        f"[bold]locktender[/] serves a prompt and SmolLM2 at {url}/chain\n\n"
+        f"[bold]locktender[/] serves a prompt and SmolLM2, {app.told}/chain\n"
+        f"and the model alone, {models.told}/v1\n\n"
         "Try it, from as many terminals as you like:\n\n"
         f"  {curl} {url}/chain/stream -d '{escape(body)}'\n"
         f"  python -c '{escape(python)}'\n"

@@ -37,6 +37,7 @@ from locktender.model.source import is_folder
 __all__ = ["FILE_NAME", "ModelTable", "Settings", "read_settings"]
 
 FILE_NAME = "locktender.toml"
+_LOOPBACK = "127.0.0.1"
 _FOLDER_ENGINE = "transformers"  # where the source is a folder and no engine is named
 
 _Slice = TypeVar("_Slice")
@@ -115,9 +116,11 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,  # which may be a key
     )
 
-    host: str = "127.0.0.1"  # loopback: only this machine comes in
+    host: str = _LOOPBACK  # only this machine comes in
     port: int = Field(default=8000, ge=0, le=65535)  # the app's
     model_port: int = Field(default=8001, ge=0, le=65535)
+    # The model layer's; None: the loopback below an app, and `host` where it is served alone.
+    model_host: str | None = None
     workers: int = Field(default=1, ge=1, le=64)  # processes that serve the app
     api_key: _Key | None = None
     insecure: bool = False  # whether all the network may come in without a key
@@ -128,6 +131,7 @@ class Settings(BaseSettings):
         default_factory=lambda: _listed(os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")),
         validate_default=True,
     )
+    root_path: str | None = None
     max_connections: int | None = None
     max_header_bytes: int | None = None
     max_headers: int | None = None
@@ -135,7 +139,8 @@ class Settings(BaseSettings):
     idle_timeout_s: float | None = None
     send_timeout_s: float | None = None
     extensions: bool = True  # of the wire, where a runnable is served; False: LangServe's only
-    drain_s: float = Field(default=30.0, ge=0)
+    drain_notice_s: float = Field(default=2.0, ge=0)  # served on, while `/readyz` says no more
+    drain_s: float = Field(default=30.0, ge=0)  # from then on, for those inside
     max_body_bytes: int | None = Field(default=None, ge=1)
     max_body_values: int | None = Field(default=None, ge=1)
     body_timeout_s: float | None = Field(default=None, gt=0)
@@ -150,22 +155,38 @@ class Settings(BaseSettings):
         return _slice(ServiceSettings, self)
 
     @property
+    def host_of_models(self) -> str:
+        """Where the model layer listens that is served alone."""
+        return self.model_host or self.host
+
+    @property
+    def host_below_app(self) -> str:
+        """Where it listens below an app, whose workers are its callers: `host` is the app's."""
+        return self.model_host or _LOOPBACK
+
+    @property
     def doors(self) -> Doors:
-        """Who may come in, and how many.  Raises: ConfigError."""
+        """Those of the app.  Raises: ConfigError."""
+        return self.doors_at(self.host)
+
+    def doors_at(self, host: str) -> Doors:
+        """Who may come in to a server on `host`, and how many.  Raises: ConfigError."""
         door = DoorSettings(
             api_keys=(self.api_key.get_secret_value(),) if self.api_key else (),
-            hosts=(self.host, *self.allowed_hosts),
+            hosts=(host, *self.allowed_hosts),
             cors_origins=tuple(self.cors_origins),
             trusted_proxies=tuple(self.trusted_proxies),
+            root_path=self.root_path or "",
         )
         return Doors(door, _slice(ConnectionSettings, self))
 
-    def check_exposure(self) -> None:
-        """Refuse to let all the network in by mistake.  Raises: ConfigError."""
-        if self.api_key or self.insecure or is_loopback(self.host):
+    def check_exposure(self, host: str, *more: str) -> None:
+        """Refuse to let all the network in by mistake on one of these.  Raises: ConfigError."""
+        exposed = [each for each in (host, *more) if not is_loopback(each)]
+        if self.api_key or self.insecure or not exposed:
             return
         raise ConfigError(
-            f"On {self.host} others than this machine can come in: set a key "
+            f"On {exposed[0]} others than this machine can come in: set a key "
             "(LOCKTENDER_API_KEY=..., or `api_key` in locktender.toml), or say --insecure where "
             "something in front asks for one."
         )

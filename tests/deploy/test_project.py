@@ -160,7 +160,9 @@ def test_it_is_served_answers_and_ends_with_all_its_processes(
 ) -> None:
     assert serving.stdout
     greeting = serving.stdout.readline()
-    assert greeting.startswith("locktender serves app.py:chain at http://127.0.0.1:")
+    assert greeting.startswith(
+        "locktender serves app.py:chain, to this machine only, at http://127.0.0.1:"
+    )
     body = {"input": {"question": "What is the capital of France?"}}
     answer = httpx.post(f"{greeting.split()[-1]}/chain/invoke", json=body, timeout=100)
     assert "Paris" in answer.json()["output"]

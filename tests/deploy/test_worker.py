@@ -1,6 +1,7 @@
 """A worker, started as its crew starts it."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,11 +14,15 @@ import httpx
 import pytest
 
 from locktender.deploy.crew import DOORS
+from locktender.deploy.parent import DRAIN
 from locktender.http.settings import ConnectionSettings, Doors, DoorSettings
 
 APP = """
 import gc
 import os
+import signal
+import subprocess
+import sys
 import weakref
 
 from fastapi import FastAPI
@@ -38,6 +43,14 @@ def collector() -> dict[str, int]:
 @app.get("/environment")
 def environment() -> list[str]:
     return list(os.environ)
+
+
+@app.get("/signals")
+def signals() -> int:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(os.getpid(), number)
+    kill = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    return -subprocess.run([sys.executable, "-c", kill]).returncode
 
 
 @app.get("/grow_old")
@@ -84,6 +97,22 @@ def test_a_runnable_is_served_without_extensions_if_they_are_switched_off(tmp_pa
         assert client.get("/app/input_schema").status_code == 200
 
 
+def test_no_signal_ends_a_worker_but_what_it_starts_hears_them(tmp_path: Path) -> None:
+    with _serving(tmp_path, APP) as (client, _):
+        assert client.get("/signals").json() == signal.SIGTERM
+        assert client.get("/livez").json() == {"alive": True}
+        assert client.get("/readyz").json()["ready"] is True
+
+
+def test_the_probes_and_the_app_are_found_below_a_prefix(tmp_path: Path) -> None:
+    doors = Doors(DoorSettings(root_path="/api", api_keys=("k",)))
+    with _serving(tmp_path, APP, environment={DOORS: doors.to_json()}) as (client, _):
+        for prefix in ({}, {"X-Forwarded-Prefix": "/other"}):
+            assert client.get("/readyz", headers=prefix).json()["ready"] is True
+            answer = client.get("/collector", headers={**prefix, "X-API-Key": "k"})
+            assert answer.status_code == 200
+
+
 @contextmanager
 def _serving(
     folder: Path, app: str, *flags: str, environment: Mapping[str, str] | None = None
@@ -107,5 +136,4 @@ def _serving(
                     assert worker.stdout
                     yield client, worker.stdout
             finally:
-                worker.terminate()
-                worker.wait(timeout=30)
+                worker.communicate(DRAIN.decode(), timeout=30)

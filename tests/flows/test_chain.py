@@ -43,6 +43,26 @@ async def test_a_full_gate_is_a_503_with_a_time_to_come_again(start_service: Sta
             assert int(headers["Retry-After"]) >= 1
 
 
+async def test_every_stream_asks_the_proxies_not_to_collect_it(
+    slow_chains: Shared, client: aiohttp.ClientSession
+) -> None:
+    url, service = slow_chains.app_url, await slow_chains.lend(client)
+    body = {"input": {"text": "repeat 2: on"}}
+    chat = {"model": "echo", "messages": [{"role": "user", "content": "on"}], "stream": True}
+    asked = {
+        f"{url}/chain/{route}": body for route in ("stream", "stream_log", "stream_events")
+    } | {
+        f"{url}/chain/c/N4XyA/stream": body,
+        f"{url}/thread/stream": {"input": "no chat"},
+        f"{service.url}/chat/completions": chat,
+    }
+    for place, given in asked.items():
+        async with client.post(place, json=given) as response:
+            await response.read()
+            assert response.content_type == "text/event-stream"
+            assert response.headers["X-Accel-Buffering"] == "no"
+
+
 async def test_a_deadline_that_passes_is_a_504(
     slow_chains: Shared, client: aiohttp.ClientSession
 ) -> None:

@@ -81,7 +81,7 @@ async def slow(shared_slow: Shared, client: aiohttp.ClientSession) -> Service:
 @pytest.fixture
 async def own_slow(start_service: Starter) -> Service:
     """Such a one for a test that ends it, or its engine."""
-    started = start_service(SLOW)
+    started = start_service(SLOW, drain_notice_s=0)
     await started.until(lambda status: status["ready"])
     return started
 

@@ -10,7 +10,8 @@ from harness.service import Reply, Starter
 async def test_streams_complete_new_requests_are_told_and_the_exit_code_is_0(
     start_service: Starter,
 ) -> None:
-    service = start_service({"max_running": 8, "options": {"tokens_per_s": 160}})
+    table = {"max_running": 8, "options": {"tokens_per_s": 160}}
+    service = start_service(table, drain_notice_s=0)
     await service.until(lambda status: status["ready"])
     speaking: set[int] = set()
     all_speak = anyio.Event()
@@ -42,8 +43,10 @@ async def test_streams_complete_new_requests_are_told_and_the_exit_code_is_0(
     assert service.process.wait(timeout=20) == 0
 
 
-async def test_a_drain_does_not_wait_longer_than_it_may(start_service: Starter) -> None:
-    service = start_service({"options": {"tokens_per_s": 10}}, drain_s=0.2)
+async def test_a_drain_does_not_wait_longer_than_it_may_and_ctrl_c_gives_no_notice(
+    start_service: Starter,
+) -> None:
+    service = start_service({"options": {"tokens_per_s": 10}}, drain_notice_s=60, drain_s=0.2)
     await service.until(lambda status: status["ready"])
     replies: list[Reply] = []
     with anyio.fail_after(60):
@@ -51,7 +54,7 @@ async def test_a_drain_does_not_wait_longer_than_it_may(start_service: Starter) 
 
             async def ask() -> None:
                 def stop() -> None:
-                    service.process.send_signal(signal.SIGTERM)
+                    service.process.send_signal(signal.SIGINT)
 
                 replies.append(await service.ask("repeat 4000: on", stream=True, on_text=stop))
 
@@ -60,8 +63,10 @@ async def test_a_drain_does_not_wait_longer_than_it_may(start_service: Starter) 
     assert not replies[0].finish_reason
 
 
-async def test_a_second_signal_ends_it_at_once(start_service: Starter) -> None:
-    service = start_service({"options": {"tokens_per_s": 10}}, drain_s=60)
+async def test_a_second_signal_ends_it_at_once_also_while_notice_is_given(
+    start_service: Starter,
+) -> None:
+    service = start_service({"options": {"tokens_per_s": 10}}, drain_notice_s=60, drain_s=60)
     await service.until(lambda status: status["ready"])
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group:

@@ -135,9 +135,18 @@ class Service:
 class Starter:
     """Starts services in a folder, and ends them all."""
 
-    def __init__(self, folder: Path, client: aiohttp.ClientSession | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        client: aiohttp.ClientSession | None,
+        environment: Mapping[str, str] | None = None,
+        **popen: Any,
+    ) -> None:
         self._folder = folder
         self._client = client  # None: of those that are started each gets its own
+        paths = {"PYTHONPATH": os.pathsep.join(map(str, (ENGINES, APPS, *_OWN)))}
+        self._environment = {**os.environ, **paths, **(environment or {})}
+        self._popen = popen
         self._started: list[subprocess.Popen[str]] = []
 
     def __call__(
@@ -197,9 +206,10 @@ class Starter:
         process = subprocess.Popen(
             [program, *arguments, "--log", "events.jsonl"],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ENGINES, APPS, *_OWN)))},
+            env=self._environment,
             stdout=subprocess.PIPE,
             text=True,
+            **self._popen,
         )
         self._started.append(process)
         return process

@@ -122,6 +122,11 @@ PARTS: tuple[Part, ...] = (
         "app.description app.routes deploy.examine",
         "Routes of ours are not known again: doctor shows them as any function.",
     ),
+    Part(
+        "fastapi.routing.APIRoute.methods",
+        "deploy.probe",
+        "A route of the user's for another method keeps our probe from its path.",
+    ),
     Part("fastapi.routing.APIRoute.path", "app.routes", "Doctor shows a route without its path."),
     Part(
         "fastapi.routing._IncludedRouter.original_router",
@@ -143,7 +148,11 @@ PARTS: tuple[Part, ...] = (
         "Exceptions are answered in LangServe's form, whatever the app has for them.",
     ),
     Part("starlette.applications.Starlette", "deploy.target", _IMPORT),
-    Part("starlette.applications.Starlette.routes", "deploy.examine", "The app is one root."),
+    Part(
+        "starlette.applications.Starlette.routes",
+        "deploy.examine deploy.probe",
+        "The app is one root, and is asked for a probe before we answer it.",
+    ),
     Part(
         "starlette.applications.Starlette.state",
         "deploy.examine http.arrivals http.offload",
@@ -161,7 +170,8 @@ PARTS: tuple[Part, ...] = (
         "A modifier cannot read the body again.",
     ),
     Part("starlette.middleware.cors.CORSMiddleware", "http.stack", _IMPORT),
-    Part("starlette.routing.BaseRoute", "app.description", _IMPORT),
+    Part("starlette.routing.BaseRoute", "app.description deploy.target", _IMPORT),
+    Part("starlette.routing.WebSocketRoute", "deploy.probe", _IMPORT),
     Part("starlette.routing.Match", "app.description deploy.target", _IMPORT),
     # uvicorn
     Part("uvicorn.middleware.proxy_headers.ProxyHeadersMiddleware", "http.stack", _IMPORT),
@@ -558,8 +568,8 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "adopt.openings: _replace",
         "adopt.tool_call: _replace",
         "app.routes: args",
-        "deploy.server: TCP_USER_TIMEOUT",
-        "deploy.worker: _exit",
+        "deploy.listener: TCP_USER_TIMEOUT",
+        "deploy.parent: _exit",
         "prompting.marked_text: getattr(str, name)",
     ),
     "private, and gone from the libraries that are installed for the tests": (

@@ -7,17 +7,19 @@ is being replaced waits in the kernel for the next.
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
 
 from locktender.core.errors import ConfigError
+from locktender.deploy.parent import DRAIN
 
-__all__ = ["CONFIG_EXIT", "DOORS", "NO_EXTENSIONS", "Crew"]
+__all__ = ["CONFIG_EXIT", "DOORS", "HEALTH", "NO_EXTENSIONS", "Crew"]
 
 DOORS = "LOCKTENDER_WORKER_DOORS"  # in a worker's environment, as JSON
-NO_EXTENSIONS = "--no-extensions"  # a flag of `worker`; for a runnable, an app has its own settings
+# Flags of `worker`.
+NO_EXTENSIONS = "--no-extensions"  # for a runnable; an app has its own settings
+HEALTH = "--health="  # the URL of the model layer, which tells whether requests should come
 CONFIG_EXIT = 2  # of a worker whose app cannot be served as it is; a new one would end the same way
 
 _PAUSE_S = 0.5  # before a worker that ended is replaced
@@ -63,17 +65,20 @@ class Crew:
     async def stop(self, *, hurry: bool = False) -> None:
         """End the workers: they finish what they have, for `drain_s` at most, unless hurried."""
         self._is_stopping = True
-        self._listener.close()  # Who comes now is told so, instead of waiting for nobody.
         processes = list(self._processes)
         for process in processes:
-            _send(process, signal.SIGKILL if hurry else signal.SIGTERM)
+            if hurry:
+                _kill(process)
+            else:
+                _drain(process)
         if processes:
             waits = [asyncio.create_task(process.wait()) for process in processes]
             _, late = await asyncio.wait(waits, timeout=self._drain_s + _KILL_S)
             if late:
                 for process in processes:
-                    _send(process, signal.SIGKILL)
+                    _kill(process)
                 await asyncio.wait(late)
+        self._listener.close()  # Who comes now is told so, instead of waiting for nobody.
 
     async def _keep(self) -> None:
         n_early = 0
@@ -83,7 +88,7 @@ class Crew:
             process = await self._spawn()
             self._processes.add(process)
             if self._is_stopping:  # It was being started when the others were told.
-                _send(process, signal.SIGTERM)
+                _drain(process)
             code = await process.wait()
             self._processes.discard(process)
             if self._is_stopping:
@@ -100,13 +105,18 @@ class Crew:
             sys.executable,
             *("-P", "-m", "locktender.deploy.worker"),
             *(str(descriptor), self._target, str(self._drain_s), *self._flags),
-            stdin=asyncio.subprocess.PIPE,  # its end tells the worker that we are gone
+            stdin=asyncio.subprocess.PIPE,  # as `parent` says
             pass_fds=[descriptor],
             start_new_session=True,  # Ctrl-C is the parent's to handle, which says in what order
             env=self._environment,
         )
 
 
-def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+def _drain(process: asyncio.subprocess.Process) -> None:
+    if process.stdin is not None and not process.stdin.is_closing():
+        process.stdin.write(DRAIN)
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):  # It ended in this very moment.
-        process.send_signal(number)
+        process.kill()

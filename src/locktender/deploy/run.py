@@ -1,8 +1,9 @@
 """Run a whole service in this process, from its settings to its exit code.
 
 Two of them: the model layer alone, and an app whose workers call it.  What they share is how they
-stop: first those in front, then those behind, so that nobody is left waiting for somebody who has
-gone.
+stop: `/readyz` says so on every port, and requests are served on until whoever sends them has
+heard; then first those in front end, then those behind, so that nobody is left waiting for somebody
+who has gone.
 """
 
 import asyncio
@@ -17,10 +18,11 @@ from rich.console import Console
 
 from locktender.config import Settings
 from locktender.core.events import Observer, tell_all
-from locktender.deploy.crew import DOORS, NO_EXTENSIONS, Crew
+from locktender.deploy.crew import DOORS, HEALTH, NO_EXTENSIONS, Crew
 from locktender.deploy.display import show
+from locktender.deploy.listener import Place, listen, place_of
 from locktender.deploy.local import LocalModels, model_layer
-from locktender.deploy.server import ModelServer, listen
+from locktender.deploy.server import ModelServer
 from locktender.deploy.stop import Stop
 from locktender.http.settings import Doors
 from locktender.model.settings import ModelSettings
@@ -32,7 +34,7 @@ __all__ = ["AppPlan", "run_app", "run_models"]
 # Where the workers of an app find the model layer, and with what key; `ChatLocktender` reads both.
 BASE_URL = "LOCKTENDER_BASE_URL"
 API_KEY = "LOCKTENDER_API_KEY"
-_LOOPBACK = "127.0.0.1"
+_PATH = "/v1"  # of OpenAI's protocol, at the model layer
 _BACKLOG = 1024  # connections that wait in the kernel for a worker
 
 
@@ -42,8 +44,8 @@ class AppPlan:
 
     target: str  # "app.py:chain" or "package.module:app"
     n_workers: int
-    # Lines to show above the picture, given the URLs of the app and of the model layer.
-    greeting: Callable[[str, str], str]
+    # Lines to show above the picture, given where the app and the model layer listen.
+    greeting: Callable[[Place, Place], str]
     # What to do with the app's URL once it is served; its result is the exit code, and the service
     # ends with it.  None: serve until a signal comes.
     errand: Callable[[str], Coroutine[None, None, int]] | None = None
@@ -57,7 +59,12 @@ class _Running:
     server: ModelServer
     serving: asyncio.Task[None]
     tally: Tally
-    url: str
+    place: Place
+
+    async def leave(self, stop: Stop, notice_s: float) -> None:
+        """Say that no more requests should come, and serve those that do for `notice_s`."""
+        self.models.service.leave()
+        await _first(self.serving, asyncio.create_task(stop.wait_notice(notice_s)))
 
     async def drain(self, stop: Stop) -> None:
         """Stop serving in order, unless it has stopped by itself."""
@@ -75,12 +82,14 @@ async def run_models(
 
     Raises: ConfigError.
     """
-    place = (settings.host, settings.doors)
-    async with _served(chosen, settings, observers, place) as running:
+    host = settings.host_of_models
+    async with _served(chosen, settings, observers, (host, settings.doors_at(host))) as running:
         stop = Stop()
         names = ", ".join(running.models.served)
-        async with _shown(running, f"[bold]locktender[/] serves {names} at {running.url}", console):
+        greeting = f"[bold]locktender[/] serves {names}, {running.place.told}{_PATH}"
+        async with _shown(running, greeting, console):
             await _first(running.serving, asyncio.create_task(stop.wait_asked()))
+            await running.leave(stop, settings.drain_notice_s)
             await running.drain(stop)
         await running.serving
 
@@ -98,25 +107,21 @@ async def run_app(
     """
     with listen(settings.host, settings.port) as listener:
         listener.listen(_BACKLOG)
-        url = _url(listener)
-        # Its only callers are the workers; the app's host may be open to others.
-        inner, key = _inner(settings.doors)
-        async with _served(chosen, settings, observers, (_LOOPBACK, inner)) as running:
+        place = place_of(listener)
+        host = settings.host_below_app
+        inner, key = _inner(settings.doors_at(host))
+        async with _served(chosen, settings, observers, (host, inner)) as running:
             stop = Stop()
-            environment = {BASE_URL: running.url, **key} if chosen else {}
-            crew = Crew(
-                plan.target,
-                listener,
-                {**environment, DOORS: settings.doors.to_json()},
-                n_workers=plan.n_workers,
-                drain_s=settings.drain_s,
-                flags=() if settings.extensions else (NO_EXTENSIONS,),
-            )
+            environment = {BASE_URL: running.place.url + _PATH, **key} if chosen else {}
+            crew = _crew(plan, listener, environment, settings, running.place)
             working = asyncio.create_task(crew.run())
-            errand = asyncio.create_task(plan.errand(url) if plan.errand else stop.wait_asked())
+            errand = asyncio.create_task(
+                plan.errand(place.url) if plan.errand else stop.wait_asked()
+            )
             asked = asyncio.create_task(stop.wait_asked())
-            async with _shown(running, plan.greeting(url, running.url), console):
+            async with _shown(running, plan.greeting(place, running.place), console):
                 await _first(running.serving, working, errand, asked)
+                await running.leave(stop, settings.drain_notice_s)
                 await _dismiss(crew, stop)
                 await running.drain(stop)
             for service in (working, running.serving):
@@ -124,6 +129,24 @@ async def run_app(
     if plan.errand is None:
         return 0
     return (errand.result() or 0) if errand.done() else 1
+
+
+def _crew(
+    plan: AppPlan,
+    listener: socket.socket,
+    environment: Mapping[str, str],
+    settings: Settings,
+    models: Place,
+) -> Crew:
+    extensions = () if settings.extensions else (NO_EXTENSIONS,)
+    return Crew(
+        plan.target,
+        listener,
+        {**environment, DOORS: settings.doors.to_json()},
+        n_workers=plan.n_workers,
+        drain_s=settings.drain_s,
+        flags=(HEALTH + models.url, *extensions),
+    )
 
 
 @asynccontextmanager
@@ -142,7 +165,7 @@ async def _served(
         server = ModelServer(models, observer, doors, drain_s=settings.drain_s)
         serving = asyncio.create_task(server.serve(listener))
         try:
-            yield _Running(models, server, serving, tally, f"{_url(listener)}/v1")
+            yield _Running(models, server, serving, tally, place_of(listener))
         finally:
             server.end()
             await asyncio.wait([serving])
@@ -151,9 +174,11 @@ async def _served(
 def _inner(doors: Doors) -> tuple[Doors, Mapping[str, str]]:
     """Return the doors of the model layer below an app, and what its workers must know of them.
 
-    Where the app has a key, the workers get another one, made up for this run: what a chain may
-    send elsewhere by mistake opens nothing that is reached from outside.
+    The app's prefix is none of theirs.  Where the app has a key, the workers get another one, made
+    up for this run: what a chain may send elsewhere by mistake opens nothing that is reached from
+    outside.
     """
+    doors = replace(doors, door=replace(doors.door, root_path=""))
     keys = doors.door.api_keys
     if not keys:
         return doors, {}
@@ -184,8 +209,3 @@ async def _dismiss(crew: Crew, stop: Stop) -> None:
 
 async def _first(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

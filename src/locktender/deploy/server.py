@@ -6,43 +6,19 @@ close the listener first, and leave the streams to their luck.)
 """
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Iterator
 
-import uvicorn
-
-from locktender.core.errors import ConfigError
 from locktender.core.events import DrainStarted, Observer
 from locktender.deploy.local import LocalModels
 from locktender.deploy.stop import Stop
 from locktender.http.door import Wire
 from locktender.http.settings import Doors
-from locktender.http.stack import server_config
+from locktender.http.stack import SignalFreeServer, server_config
 from locktender.wire.problem import openai_problem
 
-__all__ = ["ModelServer", "listen"]
+__all__ = ["ModelServer"]
 
-_STALLED_READER_MS = 120_000  # RFC 5482
 _LAST_BYTES_S = 2  # for the answers that the gates have let go to reach their callers
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Bind the listener; port 0 takes any free one.  Raises: ConfigError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-        # A caller that has stopped reading would keep its connection for ever: closing it waits
-        # for it to read.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STALLED_READER_MS)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        message = f"Cannot listen on {host}:{port}: {error.strerror}."
-        raise ConfigError(message) from error
-    return listener
 
 
 class ModelServer:
@@ -54,7 +30,7 @@ class ModelServer:
         self._models = models
         self._observer = observer
         self._drain_s = drain_s
-        self._server = _Uvicorn(
+        self._server = SignalFreeServer(
             server_config(
                 models.service.app(),
                 doors,
@@ -97,11 +73,3 @@ class ModelServer:
     def _stop_if_misconfigured(self) -> None:
         if self._models.config_error is not None:
             self.end()
-
-
-class _Uvicorn(uvicorn.Server):
-    """A uvicorn server that leaves the signals to us."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield

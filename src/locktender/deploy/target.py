@@ -7,6 +7,7 @@ under its own name.
 import importlib
 import importlib.util
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 from fastapi import FastAPI
 from langchain_core.runnables import Runnable
 from starlette.applications import Starlette
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 from locktender.app.routes import is_page
@@ -35,6 +36,11 @@ class Target:
     app: Any
     is_made: bool
 
+    @property
+    def routes(self) -> Sequence[BaseRoute] | None:
+        """The app's routes, also those that it gets later; None where that is not told."""
+        return self.app.routes if isinstance(self.app, Starlette) else None
+
     def shows_page(self, scope: Scope) -> bool:
         """Whether a request only looks at a page: at what of the app answers to all.
 
@@ -45,8 +51,7 @@ class Target:
             return False
         if self.is_made and scope["path"] == _INDEX:
             return True
-        routes = self.app.routes if isinstance(self.app, Starlette) else ()
-        matching = (route for route in routes if route.matches(scope)[0] is Match.FULL)
+        matching = (route for route in self.routes or () if route.matches(scope)[0] is Match.FULL)
         return is_page(next(matching, None))
 
 

@@ -1,10 +1,10 @@
 """Serve the user's app in a process of its own, on a listener that it shares with its fellows.
 
-Started by `crew` as ``python -m locktender.deploy.worker FD TARGET DRAIN_S [--no-extensions]``.  It
-knows the model layer by its URL and key only (``LOCKTENDER_BASE_URL``, ``LOCKTENDER_API_KEY``), as
-any client.  Who may come in stands in its environment, where other users do not see it, until it
-has been read.  SIGTERM drains it; it ends when its standard input does, which its parent holds open
-and never writes to.
+Started by `crew` as ``python -m locktender.deploy.worker FD TARGET DRAIN_S [FLAG]...``.  It knows
+the model layer by its URL and key only (``LOCKTENDER_BASE_URL``, ``LOCKTENDER_API_KEY``), as any
+client.  Who may come in stands in its environment, where other users do not see it, until it has
+been read.  When `parent` says so it drains: its listener stays open, and new requests are answered
+503, until those inside have ended or DRAIN_S have passed.
 """
 
 import asyncio
@@ -12,18 +12,21 @@ import gc
 import os
 import socket
 import sys
-import threading
+from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import replace
 
 import uvicorn
 import uvloop
 
 from locktender.core.errors import ConfigError
-from locktender.deploy.crew import CONFIG_EXIT, DOORS, NO_EXTENSIONS
+from locktender.deploy.crew import CONFIG_EXIT, DOORS, HEALTH, NO_EXTENSIONS
+from locktender.deploy.parent import Parent
+from locktender.deploy.probe import ModelHealth, Probes
 from locktender.deploy.target import Target, load_target
 from locktender.http.door import Wire
+from locktender.http.drain import Drain
 from locktender.http.settings import Doors
-from locktender.http.stack import server_config
+from locktender.http.stack import SignalFreeServer, server_config
 from locktender.wire.problem import langserve_problem
 
 __all__ = ["main"]
@@ -35,48 +38,74 @@ __all__ = ["main"]
 # after every two million that are new.
 _COLLECT_AFTER = (20_000, 1, 50)
 _IDLE_CHECK_S = 5.0
+_LAST_BYTES_S = 2  # for the last answers to reach their callers
 
 
 def main(arguments: list[str]) -> int:
     """Serve ``arguments[1]`` on file descriptor ``arguments[0]`` until told to stop."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    descriptor, target, drain_s = int(arguments[0]), arguments[1], float(arguments[2])
+    parent = Parent()
+    descriptor, target, drain_s, *flags = arguments
     told = os.environ.pop(DOORS, None)
     doors = Doors() if told is None else Doors.from_json(told)
     gc.set_threshold(*_COLLECT_AFTER)  # before the app is loaded, which may know better
     try:
-        found = load_target(target, extensions=NO_EXTENSIONS not in arguments[3:])
+        found = load_target(target, extensions=NO_EXTENSIONS not in flags)
     except ConfigError as error:
         sys.stderr.write(f"locktender: {error.message}\n")
         return CONFIG_EXIT
     gc.collect()
     gc.freeze()  # What was loaded stays: it need not be looked through again and again.
-    config = _config(found, doors, drain_s)
-    listener = socket.socket(fileno=descriptor)
+    drain = Drain(found.app, langserve_problem)
+    app = Probes(drain, found.routes, _health(flags, doors))
+    server = SignalFreeServer(_config(app, found, doors))
+    listener = socket.socket(fileno=int(descriptor))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(uvicorn.Server(config), listener))
+        serving = server.serve(sockets=[listener])
+        draining = _drain_when_told(server, drain, parent, float(drain_s))
+        runner.run(_beside(serving, draining, _collect_when_idle(server)))
     return 0
 
 
-def _config(target: Target, doors: Doors, drain_s: float) -> uvicorn.Config:
+def _health(flags: Sequence[str], doors: Doors) -> ModelHealth | None:
+    urls = [flag.removeprefix(HEALTH) for flag in flags if flag.startswith(HEALTH)]
+    # Probes have no key, and where one is asked for they are told no more than they need.
+    return ModelHealth(urls[0], shows_trouble=not doors.door.api_keys) if urls else None
+
+
+def _config(app: Probes, target: Target, doors: Doors) -> uvicorn.Config:
     if not target.is_made:  # Which hosts and pages his app answers to is its author's to say.
         doors = replace(doors, door=replace(doors.door, hosts=None))
     wire = Wire(langserve_problem, takes_x_api_key=True, is_free=target.shows_page)
     return server_config(
-        target.app,
+        app,
         doors,
         wire,
-        timeout_graceful_shutdown=max(1, round(drain_s)),
+        timeout_graceful_shutdown=_LAST_BYTES_S,
         ws="none" if target.is_made else "auto",
     )
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
-    collecting = asyncio.create_task(_collect_when_idle(server))
+async def _beside(serving: Awaitable[None], *others: Coroutine[None, None, None]) -> None:
+    """Have `others` run until `serving` has ended."""
+    tasks = [asyncio.create_task(other) for other in others]
     try:
-        await server.serve(sockets=[listener])
+        await serving
     finally:
-        collecting.cancel()
+        for task in tasks:
+            task.cancel()
+
+
+async def _drain_when_told(
+    server: uvicorn.Server, drain: Drain, parent: Parent, drain_s: float
+) -> None:
+    await parent.wait_told()
+    drain.begin()
+    try:
+        async with asyncio.timeout(drain_s):
+            await drain.wait_idle()
+    except TimeoutError:
+        server.config.timeout_graceful_shutdown = 0  # They have had their time.
+    server.should_exit = True
 
 
 async def _collect_when_idle(server: uvicorn.Server) -> None:
@@ -90,12 +119,6 @@ async def _collect_when_idle(server: uvicorn.Server) -> None:
             gc.collect()
         if is_thawed:
             gc.freeze()  # The next thaw gives back what becomes garbage of it.
-
-
-def _die_with_parent() -> None:
-    while os.read(sys.stdin.fileno(), 1):
-        pass
-    os._exit(0)
 
 
 if __name__ == "__main__":

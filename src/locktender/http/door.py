@@ -8,13 +8,13 @@ way of spelling one gets past the key.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from locktender.core.errors import Forbidden, LocktenderError, Unauthenticated
 from locktender.http.host import Hosts, Proxies, is_same_origin, parse_authority
 from locktender.http.key import KEY_IS_WANTED, Keys
+from locktender.http.rejection import reject
 from locktender.http.settings import DoorSettings
 from locktender.wire.problem import Problem
 
@@ -61,7 +61,7 @@ class Door:
         try:
             self._check(scope)
         except LocktenderError as error:
-            await _refuse(scope, send, self._wire.problem_of(error))
+            await reject(scope, send, self._wire.problem_of(error))
             return
         await self._app(scope, receive, send)
 
@@ -123,17 +123,3 @@ def _unknown_host(given: Sequence[str]) -> str:
         f"This service does not answer to the Host `{shown}`: if the name is its own, or that of a "
         "proxy or tunnel in front of it, add it to `allowed_hosts` (--allowed-host)."
     )
-
-
-async def _refuse(scope: Scope, send: Send, problem: Problem) -> None:
-    headers = {**problem.headers, "content-length": str(len(problem.body))}
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    kind = "http.response"
-    if scope["type"] == "websocket":
-        kind = "websocket.http.response"
-        if kind not in scope.get("extensions", {}):
-            await send({"type": "websocket.close", "code": 1008})
-            return
-    start: dict[str, Any] = {"type": f"{kind}.start", "status": problem.status, "headers": raw}
-    await send(start)
-    await send({"type": f"{kind}.body", "body": problem.body})

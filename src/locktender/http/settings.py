@@ -6,10 +6,11 @@ else does.  The workers of an app get theirs as JSON, from the process that star
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from locktender.core.errors import ConfigError
 from locktender.http.host import is_network
+from locktender.http.prefix import FORM, is_prefix
 
 __all__ = ["ConnectionSettings", "DoorSettings", "Doors", "is_key"]
 
@@ -29,9 +30,10 @@ class DoorSettings:
     cors_origins: tuple[str, ...] = ()  # pages of other origins that may call; "*": all of them
     # Addresses and networks of proxies whose X-Forwarded-* is believed; "*": all of them.
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    root_path: str = ""  # that a proxy takes off each path
 
     def __post_init__(self) -> None:
-        """Refuse keys that could not be sent."""
+        """Refuse what could not be sent, or is in no form that is understood."""
         if not all(is_key(key) for key in self.api_keys):
             message = f"A key is 1 to {_MAX_KEY_LENGTH} visible ASCII characters without spaces."
             raise ConfigError(message)
@@ -39,6 +41,8 @@ class DoorSettings:
             if not is_network(proxy):
                 message = f"`trusted_proxies` has addresses and networks, not {proxy!r}."
                 raise ConfigError(message)
+        if not is_prefix(self.root_path):
+            raise ConfigError(f"`root_path` is {FORM}, not {self.root_path!r}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class Doors:
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` has written."""
         told = json.loads(text)
-        door = {
+        door: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in told["door"].items()
         }

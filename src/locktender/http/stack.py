@@ -1,9 +1,12 @@
 """Give uvicorn an app with its doors in front: the one place where their order is decided.
 
-From outside in: what a browser asks before it calls (CORS), who may come in (`door`), whom a
-trusted proxy speaks for, the app.  Below all of them `connection` bounds the sockets themselves.
+From outside in: what a browser asks before it calls (CORS), who may come in (`door`), below which
+prefix (`mount`) and for whom a trusted proxy calls, the app.  Below all of them `connection` bounds
+the sockets themselves.
 """
 
+import contextlib
+from collections.abc import Iterator
 from functools import partial
 from inspect import signature
 from typing import Any, cast
@@ -17,13 +20,23 @@ from locktender.http.connection import BoundedProtocol
 from locktender.http.crowd import Crowd
 from locktender.http.descriptors import possible_connections
 from locktender.http.door import Door, Wire
+from locktender.http.mount import Mounted
 from locktender.http.settings import Doors, DoorSettings
 
-__all__ = ["server_config"]
+__all__ = ["SignalFreeServer", "server_config"]
 
 _PREFLIGHT_S = 600  # for which a browser need not ask again
 # Of our answers, what a page's script may read beside the body.
 _SHOWN_HEADERS = ("Retry-After", "X-Request-Id", "X-Locktender-Extensions")
+
+
+class SignalFreeServer(uvicorn.Server):
+    """A uvicorn server that leaves the signals to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
 
 
 def server_config(app: ASGIApp, doors: Doors, wire: Wire, **options: Any) -> uvicorn.Config:
@@ -44,6 +57,7 @@ def server_config(app: ASGIApp, doors: Doors, wire: Wire, **options: Any) -> uvi
 def _behind(app: ASGIApp, settings: DoorSettings, wire: Wire) -> ASGIApp:
     proxies = list(settings.trusted_proxies)
     behind = cast("ASGIApp", ProxyHeadersMiddleware(cast("Any", app), proxies))
+    behind = Mounted(behind, settings, wire.problem_of)
     if settings.api_keys or settings.hosts is not None:
         behind = Door(behind, settings, wire)
     if settings.cors_origins:

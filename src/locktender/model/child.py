@@ -139,10 +139,10 @@ def main(arguments: list[str]) -> int:
     """Serve the parent on file descriptor ``arguments[0]`` until it says stop, or is gone."""
     descriptor, parent = int(arguments[0]), int(arguments[1])
     _die_with(parent)
-    # Ctrl-C and a service manager's SIGTERM go to the whole group; the parent drains and then
-    # says stop, and until then its streams need this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Ctrl-C and a service manager's signals go to all processes; the parent drains and then says
+    # stop, and until then its streams need this one.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     line = Line(socket.socket(fileno=descriptor))
     try:
         stepper = _start(line)

@@ -1,4 +1,4 @@
-"""The model layer's HTTP face: OpenAI's chat completions and models, tokens, and two probes.
+"""The model layer's HTTP face: OpenAI's chat completions and models, tokens, and the probes.
 
 It reads and checks what comes in and finds the gate that it is for; the answer itself is
 `answer`'s.  Every chat ends in one outcome: here, if it never becomes a request, or in the gate.
@@ -133,7 +133,7 @@ class ModelService:
         self._observer = observer
         self._trust = Trust(shared_key)
         self._created = int(time.time())
-        self._is_draining = False
+        self._is_leaving = False
 
     def app(self) -> FastAPI:
         """Return the ASGI application."""
@@ -164,14 +164,25 @@ class ModelService:
                 response_model=None,
                 include_in_schema=False,
             )
-        app.add_api_route("/livez", self.livez, response_model=None)
-        app.add_api_route("/readyz", self.readyz, response_model=None)
+        for path, probe in (
+            ("/livez", self.livez),
+            ("/readyz", self.readyz),
+            ("/health", self.readyz),  # by which vLLM's clients know that they can begin
+        ):
+            app.add_api_route(path, probe, response_model=None)
+            app.add_api_route(
+                path, probe, methods=["HEAD"], response_model=None, include_in_schema=False
+            )
         app.add_exception_handler(HTTPException, _no_such_route)
         return app
 
+    def leave(self) -> None:
+        """Say by `/readyz` that no request should come any more; those that do are answered."""
+        self._is_leaving = True
+
     def drain(self) -> None:
         """Refuse new requests from now on."""
-        self._is_draining = True
+        self.leave()
         for served in self._models.values():
             served.dispatcher.drain()
 
@@ -263,7 +274,11 @@ class ModelService:
         return _json(orjson.dumps({"alive": is_alive}), 200 if is_alive else 503)
 
     async def readyz(self) -> Response:
-        """Say whether requests are taken and would be answered, and what is going on."""
+        """Say whether requests should come, and what is going on.
+
+        They should while any model can serve: one that starts, or cannot, does not take from a
+        proxy those that can.  Without models there is nothing to wait for.
+        """
         models = {
             name: {
                 "ready": served.health.is_ready,
@@ -275,8 +290,9 @@ class ModelService:
             }
             for name, served in self._models.items()
         }
-        is_ready = not self._is_draining and all(model["ready"] for model in models.values())
-        body = {"ready": is_ready, "draining": self._is_draining, "models": models}
+        can_serve = not models or any(model["ready"] for model in models.values())
+        is_ready = can_serve and not self._is_leaving
+        body = {"ready": is_ready, "draining": self._is_leaving, "models": models}
         return _json(orjson.dumps(body), 200 if is_ready else 503)
 
     def _served(self, name: str) -> Served:

@@ -1,0 +1,166 @@
+"""The probes on the app's port: ours, and whose paths they leave alone."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from locktender.deploy.probe import ModelHealth, Probes, Readiness
+
+OWN = "the user's"
+PATHS = ("/livez", "/readyz", "/health")
+
+
+class Told(ModelHealth):
+    """A model layer that says what a test has it say."""
+
+    def __init__(self, *, is_ready: bool = True, is_leaving: bool = False) -> None:
+        self._told = Readiness(200 if is_ready else 503, b'{"ours": true}', is_leaving)
+
+    async def ask(self) -> Readiness:
+        return self._told
+
+
+def own() -> str:
+    return OWN
+
+
+async def asked(
+    app: ASGIApp, path: str, method: str = "GET", health: ModelHealth | None = None
+) -> httpx.Response:
+    routes = app.routes if isinstance(app, FastAPI) else None
+    transport = httpx.ASGITransport(Probes(app, routes, health or Told()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        return await client.request(method, path)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_an_app_without_probes_has_ours_and_no_routes_of_them(path: str, method: str) -> None:
+    app = FastAPI()
+    answer = await asked(app, path, method)
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert not any(path in str(getattr(route, "path", "")) for route in app.routes)
+    assert (await asked(app, path, "POST")).status_code == 404
+    assert (await asked(app, f"{path}/more")).status_code == 404
+
+
+def included(path: str) -> FastAPI:
+    router, app = APIRouter(prefix=path), FastAPI()
+    router.add_api_route("", own)
+    app.include_router(router)
+    return app
+
+
+def mounted(path: str) -> FastAPI:
+    inner, app = FastAPI(), FastAPI()
+    inner.add_api_route(path, own)
+    app.mount("/", inner)
+    return app
+
+
+def mounted_app(path: str) -> FastAPI:
+    app = FastAPI()
+    app.mount(path, PlainTextResponse(OWN))
+    return app
+
+
+def with_slash(path: str) -> FastAPI:
+    app = FastAPI()
+    app.add_api_route(f"{path}/", own)
+    return app
+
+
+def added_late(path: str) -> FastAPI:
+    app = FastAPI()
+    app.router.add_api_route(path, own)
+    return app
+
+
+async def _bare(scope: Scope, receive: Receive, send: Send) -> None:
+    is_there = scope["path"] == "/health"
+    await Response(OWN if is_there else "", 200 if is_there else 404)(scope, receive, send)
+
+
+@pytest.mark.parametrize("make", [included, mounted, mounted_app, with_slash, added_late])
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_path_of_the_users_is_the_users(make: Any, path: str) -> None:
+    app = make(path)
+    answer = await asked(app, path, health=Told(is_ready=False))
+    if answer.status_code == 307:  # to the path with a slash at its end
+        answer = await asked(app, f"{path}/")
+    assert (answer.status_code, OWN in answer.text) == (200, True)
+
+
+async def test_an_app_that_does_not_tell_its_routes_is_asked() -> None:
+    assert (await asked(_bare, "/health")).text == OWN
+    assert (await asked(_bare, "/readyz")).json() == {"ours": True}
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_what_stands_around_the_users_routes_does_not_answer_for_ours(path: str) -> None:
+    app = FastAPI()
+    app.add_api_route("/{rest:path}", own)  # a page for every path
+    app.add_api_route(path, own, methods=["POST"])
+    app.add_api_websocket_route(path, own)
+
+    @app.middleware("http")
+    async def login(_request: object, _call_next: object) -> Response:
+        return Response(status_code=401)
+
+    assert (await asked(app, path)).status_code == 200
+    assert (await asked(app, "/elsewhere")).status_code == 401
+
+
+async def test_a_readyz_of_the_users_is_overruled_while_the_service_leaves() -> None:
+    leaving = Told(is_ready=False, is_leaving=True)
+    for path, status in (("/readyz", 503), ("/health", 200), ("/livez", 200)):
+        assert (await asked(added_late(path), path, health=leaving)).status_code == status
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {},  # nobody listens
+        {"content": b"no JSON"},
+        {"json": ["draining"]},
+        {"json": {"else": 1}},
+    ],
+)
+async def test_a_model_layer_that_says_nothing_of_use_is_not_ready(
+    answers: Mapping[str, Any],
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if not answers:
+            raise httpx.ConnectError("refused", request=request)
+        return httpx.Response(200, **answers)
+
+    readiness = await asking(answer, shows_trouble=False).ask()
+    assert (readiness.status, readiness.is_leaving) == (503, False)
+    assert b"does not answer" in readiness.body
+
+
+@pytest.mark.parametrize(("shows_trouble", "shown"), [(True, "no /weights"), (False, None)])
+async def test_why_an_engine_left_is_shown_where_nobody_needs_a_key(
+    shown: str | None, *, shows_trouble: bool
+) -> None:
+    told = {"ready": False, "draining": True, "models": {"m": {"trouble": "no /weights"}}}
+    readiness = await asking(
+        lambda _: httpx.Response(503, json=told), shows_trouble=shows_trouble
+    ).ask()
+    assert (readiness.status, readiness.is_leaving) == (503, True)
+    assert json.loads(readiness.body)["models"] == {"m": {"trouble": shown}}
+
+
+def asking(
+    answer: Callable[[httpx.Request], httpx.Response], *, shows_trouble: bool
+) -> ModelHealth:
+    """Return one whose peer is the test."""
+    transport = httpx.MockTransport(answer)
+    return ModelHealth("http://localhost:1", shows_trouble=shows_trouble, transport=transport)

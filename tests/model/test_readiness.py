@@ -1,0 +1,65 @@
+"""Whether requests should come, as the model layer's probes say it."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from locktender.model.service import ModelService, Served, ServiceSettings
+from locktender.model.settings import GateSettings
+
+GATE = SimpleNamespace(n_waiting=0, n_running=0, n_outside=0, n_sending=0)
+
+
+def service(**is_ready: bool) -> ModelService:
+    models = {
+        name: Served(
+            cast("Any", GATE),
+            GateSettings(),
+            cast("Any", SimpleNamespace(is_ready=ready, has_given_up=False, trouble=None)),
+        )
+        for name, ready in is_ready.items()
+    }
+    return ModelService(models, ServiceSettings(), lambda _event: None)
+
+
+async def asked(of: ModelService, path: str, method: str = "GET") -> httpx.Response:
+    transport = httpx.ASGITransport(of.app())
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        return await client.request(method, path)
+
+
+@pytest.mark.parametrize(
+    ("models", "status"),
+    [
+        ({"a": True}, 200),
+        ({"a": False}, 503),
+        ({"a": True, "b": False}, 200),  # `b` starts, or is down: `a` is served
+        ({"a": False, "b": False}, 503),
+        ({}, 200),
+    ],
+)
+@pytest.mark.parametrize("path", ["/readyz", "/health"])
+async def test_it_is_ready_while_some_model_can_serve_and_says_which(
+    models: dict[str, bool], status: int, path: str
+) -> None:
+    answer = await asked(service(**models), path)
+    assert answer.status_code == status
+    told = answer.json()
+    assert told["ready"] is (status == 200)
+    assert {name: model["ready"] for name, model in told["models"].items()} == models
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health"])
+async def test_a_probe_may_look_at_the_head_alone(path: str) -> None:
+    assert (await asked(service(a=True), path, "HEAD")).status_code == 200
+    assert (await asked(service(a=True), path, "POST")).status_code == 405
+
+
+async def test_one_that_leaves_is_not_ready_but_lives() -> None:
+    leaving = service(a=True)
+    leaving.leave()
+    for path, status in (("/readyz", 503), ("/health", 503), ("/livez", 200)):
+        assert (await asked(leaving, path)).status_code == status
+    assert (await asked(leaving, "/readyz")).json()["draining"] is True
