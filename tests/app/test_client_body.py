@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from locktender.app.client_body import batch_body, invoke_body
+from locktender.app.client_body import InputSerializer, batch_body, invoke_body
 from locktender.app.serialization import WellKnownSerializer
 
 SERIALIZER = WellKnownSerializer()
@@ -59,5 +59,15 @@ def test_metadata_that_are_no_json_are_refused(config: Any) -> None:
 
 
 def test_an_input_that_is_no_json_is_refused() -> None:
-    with pytest.raises(TypeError, match="set"):
-        invoke_body(SERIALIZER, {1}, {}, {})
+    with pytest.raises(TypeError, match="complex"):
+        invoke_body(SERIALIZER, {1j}, {}, {})
+
+
+def test_bytes_are_sent_as_the_text_that_they_are_or_not_at_all() -> None:
+    own = InputSerializer()
+    assert json.loads(invoke_body(own, {"b": b"ab", "s": {2, 1}}, {}, {}))["input"] == {
+        "b": "ab",
+        "s": [1, 2],
+    }
+    with pytest.raises(TypeError, match=r"\['b'\] .*`extensions=True`"):
+        invoke_body(own, {"b": b"\xff"}, {}, {})

@@ -2,7 +2,8 @@
 
 A config crosses the wire as JSON: callbacks stay here, and of `configurable` goes what JSON knows,
 because programs keep their own objects there.  Everything else is sent, and the server picks what
-its route allows.  How an input is written is the serializer's business.
+its route allows.  How an input is written is the serializer's business; `InputSerializer` is what
+a client has when its user gives none.
 """
 
 import json
@@ -13,9 +14,16 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 
 from locktender.app.extension import ExtensionSerializer
-from locktender.app.serialization import Serializer
+from locktender.app.serialization import Serializer, WellKnownSerializer
 
-__all__ = ["FILTERS", "JSON_HEADERS", "STREAM_HEADERS", "batch_body", "invoke_body"]
+__all__ = [
+    "FILTERS",
+    "JSON_HEADERS",
+    "STREAM_HEADERS",
+    "InputSerializer",
+    "batch_body",
+    "invoke_body",
+]
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 STREAM_HEADERS = {
@@ -29,6 +37,15 @@ FILTERS = (
     *("exclude_names", "exclude_types", "exclude_tags"),
 )
 _SCALARS = (str, int, float, bool, type(None))
+
+
+class InputSerializer(WellKnownSerializer):
+    """Writes as a server does, but for bytes that the server would take for another text."""
+
+    def _stand_in(self, value: object) -> object:
+        if isinstance(value, bytes | bytearray | memoryview) and not _is_text(value):
+            raise TypeError("Bytes that are no UTF-8 text are sent only with `extensions=True`.")
+        return super()._stand_in(value)
 
 
 def invoke_body(
@@ -91,6 +108,14 @@ def _known_to_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_known_to_json(member) for member in value if _is_known(member)]
     return value
+
+
+def _is_text(value: bytes | bytearray | memoryview) -> bool:
+    try:
+        bytes(value).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_known(value: object) -> bool:

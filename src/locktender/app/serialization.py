@@ -3,8 +3,9 @@
 `WellKnownSerializer` writes what LangServe's `WellKnownLCSerializer` writes, and reads the same 22
 values of `type`; where LangServe loses something on the way, this does not: a message within a
 field that is annotated as `BaseMessage` keeps the fields of its own class, and a `ChatPromptValue`
-comes back as a prompt value.  What JSON cannot hold (a set, bytes, a key that is no string) is a
-TypeError here as there.  Knows no route and no socket: servers and clients use it alike.
+comes back as a prompt value.  What JSON lacks and can stand in for (`plain_value`) is written, too;
+what it cannot hold (a complex number, a key that is no string) is a TypeError here as there, which
+says where it stands.  Knows no route and no socket: servers and clients use it alike.
 """
 
 import json
@@ -36,6 +37,9 @@ from langchain_core.prompt_values import (
     StringPromptValue,
 )
 from pydantic import BaseModel, ValidationError
+
+from locktender.app.plain_value import plain_value
+from locktender.wire.json_place import unwritable
 
 __all__ = ["Serializer", "WellKnownSerializer", "default"]
 
@@ -90,17 +94,27 @@ class WellKnownSerializer(Serializer):
     """LangChain's objects by their `type`; everything else as plain JSON."""
 
     def dumps(self, obj: Any) -> bytes:
-        """Return `obj` as compact JSON.  Raises: TypeError."""
+        """Return `obj` as compact JSON.  Raises: TypeError, which names the place of the fault."""
         try:
-            return orjson.dumps(obj, default=default)
+            return self._written(obj)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise unwritable(obj, self._written, self._stand_in) from error
+
+    def _written(self, obj: Any) -> bytes:
+        stand_in = self._stand_in
+        try:
+            return orjson.dumps(obj, default=stand_in)
         except TypeError as error:
             if str(error) != _TOO_DEEP:
                 raise
         # It ends at 254, and a caller's own input may be deeper, which an output may be made of.
         text = json.dumps(
-            obj, default=default, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+            obj, default=stand_in, ensure_ascii=False, allow_nan=False, separators=(",", ":")
         )
         return text.encode()
+
+    def _stand_in(self, value: object) -> object:
+        return default(value)
 
     def loadd(self, obj: Any) -> Any:
         """Return `obj` with every value of a well known type made an object, inside first."""
@@ -127,8 +141,7 @@ def default(value: object) -> object:
     if (type(value).__module__, type(value).__name__) == ("langgraph.types", "Send"):
         return {"node": value.node, "arg": value.arg}  # type: ignore[attr-defined] # it is one
     if not isinstance(value, BaseModel):
-        message = f"A value of type {type(value).__name__} cannot be sent as JSON."
-        raise TypeError(message)
+        return plain_value(value)
     # By the classes of the values and not of the annotations: a message that stands in a field of
     # its base class would lose its tool calls.
     fields = value.model_dump(serialize_as_any=True, warnings=False)
