@@ -82,9 +82,11 @@ async def test_every_endpoint_writes_them(
 async def test_they_are_tagged_only_where_that_was_agreed(name: str, serve: Serve) -> None:
     url = await serve(lacking_app())
     value, written = VALUES[name]
-    plain = await RemoteRunnable(f"{url}/made").ainvoke(name)
+    remote: RemoteRunnable[str, Any] = RemoteRunnable(f"{url}/made")
+    plain = await remote.ainvoke(name)
     assert plain == {"value": written, "found": [Document("d", metadata={"value": written})]}
-    extended = await RemoteRunnable(f"{url}/made", extensions=True).ainvoke(name)
+    remote = RemoteRunnable(f"{url}/made", extensions=True)
+    extended = await remote.ainvoke(name)
     is_tagged = name in {"decimal", "duration", "set", "text", "bytes"}
     assert extended["value"] == (value if is_tagged else written)
     assert extended["found"][0].metadata == {"value": extended["value"]}

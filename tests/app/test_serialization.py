@@ -90,6 +90,7 @@ def test_values_that_json_lacks_are_written_wherever_they_stand() -> None:
         price: Decimal
         seen: set[str]
 
+    value: dict[str, Any]
     value = {"found": [Document("a", metadata={"path": Path("a/b"), "tags": {"y", "x"}})]}
     value["answer"] = [Answer(price=Decimal("1.50"), seen={"b", "a"})]
     written = serializer.dumpd(value)

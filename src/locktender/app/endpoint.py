@@ -39,6 +39,7 @@ from locktender.app.run_note import Notes, NoteSettings, late_head
 from locktender.app.serialization import Serializer, WellKnownSerializer
 from locktender.app.streaming import ChunkStream, StreamAnswer
 from locktender.app.text_parser import with_direct_text_parsers
+from locktender.app.threaded_generator import with_threaded_generators
 from locktender.app.turn import Turns
 from locktender.core.scope import OuterRequest
 from locktender.http.body import BodyBounds, read_body
@@ -104,7 +105,7 @@ class Endpoint:
     def __init__(
         self, runnable: Runnable[Any, Any], run_name: str, settings: EndpointSettings
     ) -> None:
-        self._runnable = with_direct_text_parsers(runnable)
+        self._runnable = with_threaded_generators(with_direct_text_parsers(runnable))
         self._configs = RunConfigs(
             runnable, run_name, settings.config_keys, settings.modifier, settings.before_run
         )

@@ -62,7 +62,7 @@ def _parts(value: Any, stand_in: Callable[[Any], Any]) -> Iterator[tuple[str, An
 def _failure(value: Any, write: Callable[[Any], object]) -> Exception | None:
     try:
         write(value)
-    except Exception as error:  # noqa: BLE001 - likewise
+    except Exception as error:  # noqa: BLE001 - as above, a user's
         # The writer's own words are of the type alone; those behind them may say more.
         return error.__cause__ if isinstance(error.__cause__, Exception) else error
     return None
