@@ -582,6 +582,7 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "adopt.chat_prompt: tokenizer",
         "app.hashed_schema: __pydantic_complete__",
         "app.hashed_schema: __pydantic_core_schema__",
+        "app.readable_schema: __pydantic_complete__",
         "adopt.factory_stepper: tolist",  # numpy's arrays and torch's tensors
         "adopt.handle: getattr(plain, name)",  # the methods that run a heavy object
         "adopt.handle: getattr(plain, name, 0)",

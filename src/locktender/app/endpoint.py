@@ -33,6 +33,7 @@ from locktender.app.heavy_body import Work, at_once, beside
 from locktender.app.input import InputReader
 from locktender.app.output import OutputWriter
 from locktender.app.paced_batch import run_batch
+from locktender.app.readable_schema import describable
 from locktender.app.run_config import Asked, PerRequestConfigModifier, RunConfigs
 from locktender.app.run_log import run_log
 from locktender.app.run_note import Notes, NoteSettings, late_head
@@ -150,7 +151,7 @@ class Endpoint:
         config: RunnableConfig = self._configs.described(asked) if asked else {}
         parts: Mapping[str, InputReader | OutputWriter | RunConfigs]
         parts = {"config": self._configs, "input": self._inputs, "output": self._outputs}
-        return parts[part].schema_for(config)
+        return describable(parts[part].schema_for(config))
 
     async def _invoke(self, asked: Asked) -> Response:
         request = asked.request
