@@ -69,10 +69,30 @@ def test_known_objects_are_found_at_any_depth() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [{"type": "human"}, {"type": "nobody", "content": "x"}, {"type": ["human"]}, {"type": None}],
+    [
+        {"type": "human"},
+        {"type": "nobody", "content": "x"},
+        {"type": ["human"]},
+        {"type": None},
+        {"type": "tool", "name": "hammer", "price": 3},
+        {"type": "tool", "content": 5, "artifact": {"size": 1}},
+        {"steps": [{"type": "tool", "name": "search"}]},
+        {"type": "Document"},
+        {"type": "Document", "title": "x"},
+        {"type": "AgentAction", "tool": "x"},
+        {"type": "AgentFinish"},
+        {"type": "ai", "content": "x", "tool_calls": [1]},
+        {"type": "ai", "content": "x", "additional_kwargs": 5},
+        {"type": "AIMessageChunk", "content": "x", "tool_call_chunks": [1]},
+        {"type": "ToolMessageChunk"},
+        {"type": "ChatGeneration", "message": 1},
+        {"type": "LLMResult", "generations": 1},
+    ],
 )
 def test_a_dict_that_only_looks_like_one_stays_a_dict(value: dict[str, Any]) -> None:
-    assert serializer.loadd(value) == value
+    before = json.loads(json.dumps(value))
+    assert serializer.loadd(value) == before
+    assert value == before
 
 
 @pytest.mark.parametrize("value", [ValueError("x"), {1: 2}, object(), 2**70, 1j, SecretStr("x")])

@@ -24,7 +24,7 @@ from locktender.app.client_body import FILTERS, InputSerializer
 from locktender.app.client_call import abatch, ainvoke, batch, invoke
 from locktender.app.client_codec import Codec, StreamKind
 from locktender.app.client_extension import Agreement, PeerSerializer, check_carried
-from locktender.app.client_http import LoopClients, keyed
+from locktender.app.client_http import LoopClients, keyed, past_proxies
 from locktender.app.client_run import AsyncLocalRun, LocalRun, ServerRun
 from locktender.app.client_stream import read_chunks, read_chunks_async
 from locktender.app.serialization import Serializer
@@ -80,7 +80,7 @@ class RemoteRunnable(Runnable[_Input, _Output]):
             cookies=cookies,
             verify=verify,
             cert=cert,
-            **(client_kwargs or {}),
+            **past_proxies(url, client_kwargs or {}),
         )
         self.sync_client = httpx.Client(**make.keywords)
         self._loop_clients = LoopClients(make)

@@ -36,7 +36,7 @@ from langchain_core.prompt_values import (
     ChatPromptValueConcrete,
     StringPromptValue,
 )
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from locktender.app.plain_value import plain_value
 from locktender.wire.json_place import unwritable
@@ -128,8 +128,8 @@ class WellKnownSerializer(Serializer):
         if model is None:
             return fields
         try:
-            return model.model_validate(fields)
-        except ValidationError:
+            return model.model_validate(dict(fields))  # which LangChain's validators may change
+        except Exception:  # noqa: BLE001 - its constructors and validators raise what they like
             return fields  # somebody else's dict, that has a `type` of its own
 
 
