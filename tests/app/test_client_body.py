@@ -2,9 +2,14 @@
 
 import json
 import uuid
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage
 
 from locktender.app.client_body import InputSerializer, batch_body, invoke_body
@@ -63,11 +68,17 @@ def test_an_input_that_is_no_json_is_refused() -> None:
         invoke_body(SERIALIZER, {1j}, {}, {})
 
 
-def test_bytes_are_sent_as_the_text_that_they_are_or_not_at_all() -> None:
-    own = InputSerializer()
-    assert json.loads(invoke_body(own, {"b": b"ab", "s": {2, 1}}, {}, {}))["input"] == {
-        "b": "ab",
-        "s": [1, 2],
-    }
+@pytest.mark.parametrize("value", [{1}, b"ab", Decimal("1.5"), timedelta(1)])
+def test_what_only_extensions_carry_is_refused_without_them(value: Any) -> None:
     with pytest.raises(TypeError, match=r"\['b'\] .*`extensions=True`"):
-        invoke_body(own, {"b": b"\xff"}, {}, {})
+        invoke_body(InputSerializer(), {"b": value}, {}, {})
+
+
+def test_what_has_one_form_in_json_is_sent_in_it() -> None:
+    value = {
+        "n": np.float32(0.5),
+        "p": Path("a/b"),
+        "d": [Document("x", metadata={"i": np.int8(1)})],
+    }
+    sent = json.loads(invoke_body(InputSerializer(), value, {}, {}))["input"]
+    assert (sent["n"], sent["p"], sent["d"][0]["metadata"]) == (0.5, "a/b", {"i": 1})

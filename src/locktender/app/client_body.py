@@ -9,6 +9,8 @@ a client has when its user gives none.
 import json
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -36,15 +38,19 @@ FILTERS = (
     *("include_names", "include_types", "include_tags"),
     *("exclude_names", "exclude_types", "exclude_tags"),
 )
+_CARRIED = (set, frozenset, bytes, bytearray, memoryview, Decimal, timedelta)
 _SCALARS = (str, int, float, bool, type(None))
 
 
 class InputSerializer(WellKnownSerializer):
-    """Writes as a server does, but for bytes that the server would take for another text."""
+    """Writes as a server does, but for what the runnable would get as something else.
+
+    Extensions carry it as what it is, so that nobody needs to guess.
+    """
 
     def _stand_in(self, value: object) -> object:
-        if isinstance(value, bytes | bytearray | memoryview) and not _is_text(value):
-            raise TypeError("Bytes that are no UTF-8 text are sent only with `extensions=True`.")
+        if isinstance(value, _CARRIED):
+            raise TypeError(f"A {type(value).__name__} is sent only with `extensions=True`.")
         return super()._stand_in(value)
 
 
@@ -108,14 +114,6 @@ def _known_to_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_known_to_json(member) for member in value if _is_known(member)]
     return value
-
-
-def _is_text(value: bytes | bytearray | memoryview) -> bool:
-    try:
-        bytes(value).decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _is_known(value: object) -> bool:
