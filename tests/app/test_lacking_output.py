@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Iterator
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,9 @@ def frames(body: str) -> list[Any]:
     return [json.loads(line) for line in lines or [body]]
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS)
-async def test_every_endpoint_writes_them(
-    endpoint: str, serve: Serve, client: aiohttp.ClientSession
-) -> None:
+async def test_every_endpoint_writes_them(serve: Serve, client: aiohttp.ClientSession) -> None:
     url = await serve(lacking_app())
-    for name, (_, written) in VALUES.items():
+    for endpoint, (name, (_, written)) in product(ENDPOINTS, VALUES.items()):
         body = {"inputs": [name]} if endpoint == "batch" else {"input": name}
         async with client.post(f"{url}/made/{endpoint}", json=body) as response:
             text = await response.text()
@@ -78,37 +76,35 @@ async def test_every_endpoint_writes_them(
         assert written in list(told(frames(text), "value"))
 
 
-@pytest.mark.parametrize("name", VALUES)
-async def test_they_are_tagged_only_where_that_was_agreed(name: str, serve: Serve) -> None:
+async def test_they_are_tagged_only_where_that_was_agreed(serve: Serve) -> None:
     url = await serve(lacking_app())
-    value, written = VALUES[name]
     remote: RemoteRunnable[str, Any] = RemoteRunnable(f"{url}/made")
-    plain = await remote.ainvoke(name)
-    assert plain == {"value": written, "found": [Document("d", metadata={"value": written})]}
-    remote = RemoteRunnable(f"{url}/made", extensions=True)
-    extended = await remote.ainvoke(name)
-    is_tagged = name in {"decimal", "duration", "set", "text", "bytes"}
-    assert extended["value"] == (value if is_tagged else written)
-    assert extended["found"][0].metadata == {"value": extended["value"]}
+    extended: RemoteRunnable[str, Any] = RemoteRunnable(f"{url}/made", extensions=True)
+    for name, (value, written) in VALUES.items():
+        plain = await remote.ainvoke(name)
+        assert plain == {"value": written, "found": [Document("d", metadata={"value": written})]}
+        whole = await extended.ainvoke(name)
+        is_tagged = name in {"decimal", "duration", "set", "text", "bytes"}
+        assert whole["value"] == (value if is_tagged else written)
+        assert whole["found"][0].metadata == {"value": whole["value"]}
 
 
-@pytest.mark.parametrize("is_extended", [False, True])
-@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("headers", [{}, {"X-Locktender-Extensions": "1"}])
 async def test_what_json_cannot_hold_fails_and_the_log_names_its_key(
-    endpoint: str,
-    is_extended: bool,
+    headers: dict[str, str],
     serve: Serve,
     client: aiohttp.ClientSession,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     url = await serve(lacking_app())
-    body = {"inputs": [1]} if endpoint == "batch" else {"input": 1}
-    headers = {"X-Locktender-Extensions": "1"} if is_extended else {}
-    with caplog.at_level(logging.ERROR, logger="locktender"):
-        async with client.post(f"{url}/bad/{endpoint}", json=body, headers=headers) as response:
-            text = await response.text()
-    is_stream = endpoint.startswith("stream")
-    assert response.status == (200 if is_stream else 500)
-    assert ("event: error" in text) == is_stream
-    assert "size" not in text
-    assert "['a'][0]['size'] cannot be written as JSON" in caplog.text
+    for endpoint in ENDPOINTS:
+        body = {"inputs": [1]} if endpoint == "batch" else {"input": 1}
+        caplog.clear()
+        with caplog.at_level(logging.ERROR, logger="locktender"):
+            async with client.post(f"{url}/bad/{endpoint}", json=body, headers=headers) as response:
+                text = await response.text()
+        is_stream = endpoint.startswith("stream")
+        assert response.status == (200 if is_stream else 500)
+        assert ("event: error" in text) == is_stream
+        assert "size" not in text
+        assert "['a'][0]['size'] cannot be written as JSON" in caplog.text

@@ -96,6 +96,10 @@ class WellKnownSerializer(Serializer):
     def dumps(self, obj: Any) -> bytes:
         """Return `obj` as compact JSON.  Raises: TypeError, which names the place of the fault."""
         try:
+            return orjson.dumps(obj, default=self._stand_in)
+        except TypeError:
+            pass  # at what only Python's own writer can nest, or at what nobody can write
+        try:
             return self._written(obj)
         except (TypeError, ValueError, RecursionError) as error:
             raise unwritable(obj, self._written, self._stand_in) from error
