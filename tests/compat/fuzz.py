@@ -23,7 +23,7 @@ _TRACEBACK = re.compile(
 )
 _OF_THE_APP = re.compile(r'File ".*/compat/(captured_app|routes_app)\.py"')
 # An output that JSON cannot hold, or that its writer cannot: of integers of 65 bits.
-_NOT_JSON = re.compile(r"\nTypeError: .* cannot be written as JSON: ")
+_NOT_JSON = re.compile(r"\nTypeError: (Integer exceeds 64-bit range|.*cannot be \w+ as JSON)")
 
 
 @dataclass(slots=True)

@@ -48,10 +48,11 @@ class InputSerializer(WellKnownSerializer):
     Extensions carry it as what it is, so that nobody needs to guess.
     """
 
-    def _stand_in(self, value: object) -> object:
+    @staticmethod
+    def _stand_in(value: object) -> object:
         if isinstance(value, _CARRIED):
             raise TypeError(f"A {type(value).__name__} is sent only with `extensions=True`.")
-        return super()._stand_in(value)
+        return WellKnownSerializer._stand_in(value)  # noqa: SLF001 - its parent's
 
 
 def invoke_body(

@@ -22,14 +22,18 @@ def readable_input_schema(
     runnable: Runnable[Any, Any], config: RunnableConfig | None = None
 ) -> _Schema:
     """Return what an input may be under `config`.  Raises: ValidationError for a wrong config."""
-    return _readable(runnable.get_name("Input"), lambda: runnable.get_input_schema(config))
+    return _readable(
+        runnable.get_name("Input"), lambda: cast("_Schema", runnable.get_input_schema(config))
+    )
 
 
 def readable_output_schema(
     runnable: Runnable[Any, Any], config: RunnableConfig | None = None
 ) -> _Schema:
     """Return what an output is said to be under `config`.  Raises: as above."""
-    return _readable(runnable.get_name("Output"), lambda: runnable.get_output_schema(config))
+    return _readable(
+        runnable.get_name("Output"), lambda: cast("_Schema", runnable.get_output_schema(config))
+    )
 
 
 @lru_cache(maxsize=256)
@@ -57,13 +61,13 @@ def _can_read(schema: _Schema) -> bool:
     """Whether JSON can pass: nothing in `schema` is unknown, or known as a class of Python's only.
 
     LangChain lets pydantic take any class for an annotation, and check that a value is of it, as no
-    value of JSON is.  The class's own model may do so: it has validators that make one.
+    value of JSON is.  A model of the user's may do so: it has validators that make one.
     """
-    root = schema.model_fields.get("root")
     try:
+        root = schema.model_fields.get("root")
         schema.model_rebuild(raise_errors=False)
         if root is not None:
-            TypeAdapter(root.annotation)
+            TypeAdapter(cast("Any", root.annotation))
     except Exception:  # noqa: BLE001 - as above
         return False
     return schema.__pydantic_complete__

@@ -117,7 +117,8 @@ class WellKnownSerializer(Serializer):
         )
         return text.encode()
 
-    def _stand_in(self, value: object) -> object:
+    @staticmethod
+    def _stand_in(value: object) -> object:
         return default(value)
 
     def loadd(self, obj: Any) -> Any:
