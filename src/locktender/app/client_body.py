@@ -49,10 +49,10 @@ class InputSerializer(WellKnownSerializer):
     """
 
     @staticmethod
-    def _stand_in(value: object) -> object:
+    def stand_in(value: object) -> object:
         if isinstance(value, _CARRIED):
             raise TypeError(f"A {type(value).__name__} is sent only with `extensions=True`.")
-        return WellKnownSerializer._stand_in(value)  # noqa: SLF001 - its parent's
+        return WellKnownSerializer.stand_in(value)
 
 
 def invoke_body(

@@ -96,16 +96,16 @@ class WellKnownSerializer(Serializer):
     def dumps(self, obj: Any) -> bytes:
         """Return `obj` as compact JSON.  Raises: TypeError, which names the place of the fault."""
         try:
-            return orjson.dumps(obj, default=self._stand_in)
+            return orjson.dumps(obj, default=self.stand_in)
         except TypeError:
             pass  # at what only Python's own writer can nest, or at what nobody can write
         try:
             return self._written(obj)
         except (TypeError, ValueError, RecursionError) as error:
-            raise unwritable(obj, self._written, self._stand_in) from error
+            raise unwritable(obj, self._written, self.stand_in) from error
 
     def _written(self, obj: Any) -> bytes:
-        stand_in = self._stand_in
+        stand_in = self.stand_in
         try:
             return orjson.dumps(obj, default=stand_in)
         except TypeError as error:
@@ -118,7 +118,8 @@ class WellKnownSerializer(Serializer):
         return text.encode()
 
     @staticmethod
-    def _stand_in(value: object) -> object:
+    def stand_in(value: object) -> object:
+        """Return what stands for a value that JSON does not know; a subclass may know better."""
         return default(value)
 
     def loadd(self, obj: Any) -> Any:
