@@ -2,12 +2,17 @@
 
 import json
 import uuid
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage
 
-from locktender.app.client_body import batch_body, invoke_body
+from locktender.app.client_body import InputSerializer, batch_body, invoke_body
 from locktender.app.serialization import WellKnownSerializer
 
 SERIALIZER = WellKnownSerializer()
@@ -59,5 +64,21 @@ def test_metadata_that_are_no_json_are_refused(config: Any) -> None:
 
 
 def test_an_input_that_is_no_json_is_refused() -> None:
-    with pytest.raises(TypeError, match="set"):
-        invoke_body(SERIALIZER, {1}, {}, {})
+    with pytest.raises(TypeError, match="complex"):
+        invoke_body(SERIALIZER, {1j}, {}, {})
+
+
+@pytest.mark.parametrize("value", [{1}, b"ab", Decimal("1.5"), timedelta(1)])
+def test_what_only_extensions_carry_is_refused_without_them(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"\['b'\] .*`extensions=True`"):
+        invoke_body(InputSerializer(), {"b": value}, {}, {})
+
+
+def test_what_has_one_form_in_json_is_sent_in_it() -> None:
+    value = {
+        "n": np.float32(0.5),
+        "p": Path("a/b"),
+        "d": [Document("x", metadata={"i": np.int8(1)})],
+    }
+    sent = json.loads(invoke_body(InputSerializer(), value, {}, {}))["input"]
+    assert (sent["n"], sent["p"], sent["d"][0]["metadata"]) == (0.5, "a/b", {"i": 1})

@@ -3,8 +3,13 @@
 from typing import Any, cast
 
 import pytest
+from fastapi import FastAPI
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool
 from langchain_core.tracers.log_stream import RunLog, RunLogPatch
 
+from harness.app_server import Serve
+from locktender import RemoteRunnable, add_routes
 from locktender.app.client_log import OwnPatch, find_patch_kind, patch_of, sum_patches
 from locktender.core.errors import PeerError
 
@@ -60,3 +65,17 @@ def test_patches_that_cannot_be_applied_are_put_together_as_they_are() -> None:
     for op in (nowhere, {"op": "shake"}, 3):
         total = sum_patches([RunLogPatch(START), RunLogPatch(cast("Any", op))])
         assert (type(total), total.ops) == (RunLogPatch, [START, op])
+
+
+async def test_the_log_of_a_chain_with_a_tool_is_read(serve: Serve) -> None:
+    @tool
+    def double(number: int) -> int:
+        """Return twice the number."""
+        return 2 * number
+
+    app = FastAPI()
+    add_routes(app, RunnableLambda(lambda number: {"number": number}) | double, path="/run")
+    remote: RemoteRunnable[int, int] = RemoteRunnable(f"{await serve(app)}/run")
+    total = sum_patches([patch async for patch in remote.astream_log(3)])
+    assert total.state["final_output"] == 6
+    assert total.state["logs"]["double"]["type"] == "tool"

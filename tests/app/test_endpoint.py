@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import anyio
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from langchain_core.runnables import Runnable, RunnableGenerator, RunnableLambda
 
@@ -384,3 +384,60 @@ async def test_a_user_s_serializer_writes_outputs_and_chunks(
         assert (await response.json())["output"] == {"n": 1}
     async with client.post(f"{url}/run/stream", json={"input": 1}) as response:
         assert 'event: data\r\ndata: {\r\ndata: "n": 1}\r\n\r\n' in await response.text()
+
+
+def teapot(_: int) -> int:
+    raise HTTPException(418, {"kind": "teapot"}, {"x-brew": "tea"})
+
+
+async def pours_first(inputs: AsyncIterator[int]) -> AsyncIterator[int]:
+    async for value in inputs:
+        yield value
+        raise HTTPException(418, "teapot")
+
+
+async def blocked_at_once(_inputs: AsyncIterator[int]) -> AsyncIterator[int]:
+    raise HTTPException(418, {"kind": "teapot"}, {"x-brew": "tea"})
+    yield
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("run", [RunnableLambda(teapot), RunnableGenerator(blocked_at_once)])
+async def test_an_http_exception_of_a_run_keeps_its_status_while_there_can_be_one(
+    endpoint: str, run: Runnable[Any, Any], serve: Serve, client: aiohttp.ClientSession
+) -> None:
+    url = await serve(app_of(run))
+    async with client.post(f"{url}/run/{endpoint}", json=body_of(endpoint, 1)) as response:
+        assert response.status == 418
+        assert await response.json() == {"detail": {"kind": "teapot"}}
+        assert response.headers["x-brew"] == "tea"
+    async with client.post(f"{url}/run/{endpoint}", json=body_of(endpoint, 1)) as response:
+        assert response.status == 418  # over the same connection
+
+
+async def test_an_http_exception_of_a_stream_is_the_app_s_to_answer(
+    serve: Serve, client: aiohttp.ClientSession
+) -> None:
+    app = app_of(RunnableLambda(teapot))
+
+    @app.exception_handler(HTTPException)
+    async def own(_request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"own": error.detail}, 499)
+
+    url = await serve(app)
+    for endpoint in ("invoke", "stream"):
+        async with client.post(f"{url}/run/{endpoint}", json={"input": 1}) as response:
+            assert response.status == 499
+            assert await response.json() == {"own": {"kind": "teapot"}}
+
+
+async def test_an_http_exception_after_the_status_line_is_an_event(
+    serve: Serve, client: aiohttp.ClientSession
+) -> None:
+    url = await serve(app_of(RunnableGenerator(pours_first)))
+    for endpoint in ("stream", "stream_log", "stream_events"):
+        async with client.post(f"{url}/run/{endpoint}", json={"input": 1}) as response:
+            assert response.status == 200
+            assert (await response.text()).endswith(
+                'data: {"status_code": 500, "message": "Internal Server Error"}\r\n\r\n'
+            )

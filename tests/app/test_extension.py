@@ -103,6 +103,7 @@ OBJECTS: list[Any] = [
     Interrupt(value=({"q": "ok?"}, AIMessage("x")), id="7"),
     Interrupt(value=1, id="7", response_schema={"type": "object"}),
     Command(resume={"a": (1, HumanMessage("x"))}),
+    Command(resume=()),
     Command(graph=Command.PARENT, update={"messages": [AIMessage("x")]}, goto=[Send("a", 1), "b"]),
     {"type": "human", "content": "somebody's own"},
 ]

@@ -19,6 +19,11 @@ class Longer(Answer):
     z: int = 1
 
 
+class Tagged(BaseModel):
+    tags: set[str]
+    n: int = 1
+
+
 def write(output_type: Any, output: Any) -> bytes:
     runnable: Runnable[Any, Any] = RunnableLambda(lambda value: value)
     typed = runnable.with_types(output_type=output_type)
@@ -70,4 +75,20 @@ def test_a_config_that_breaks_the_runnable_is_refused_without_its_fields() -> No
 
 def test_what_cannot_be_written_raises() -> None:
     with pytest.raises(TypeError):
-        write(Any, {1, 2})
+        write(Any, {1j})
+
+
+@pytest.mark.parametrize(
+    ("output_type", "output", "written"),
+    [
+        (set[str], {"c", "a", "b"}, b'["a","b","c"]'),
+        (Tagged, {"tags": {"c", "a", "b"}}, b'{"tags":["a","b","c"],"n":1}'),
+        (Tagged, Tagged(tags={"c", "a", "b"}), b'{"tags":["a","b","c"],"n":1}'),
+        (list[set[int]], [{300, 20, 1}], b"[[1,20,300]]"),
+        (set[int], [300, 20, 1], b"[300,20,1]"),
+    ],
+)
+def test_a_set_is_a_sorted_list_whatever_the_schema_makes_of_it(
+    output_type: Any, output: Any, written: bytes
+) -> None:
+    assert write(output_type, output) == written

@@ -16,6 +16,7 @@ Predicate: TypeAlias = Callable[[Sent, Answer, Answer], bool]
 _FAILED = b'{"detail":"Internal Server Error","message":"Internal Server Error"}'
 _UNREADABLE = b'{"detail":["Invalid JSON body"]}'
 _PROMPT_TAG = b',"type":"ChatPromptValueConcrete"}'
+_LACKING = (b'"set"', b'"bytes"', b'"decimal"')
 _EXPONENT = re.compile(rb"e([+-])0(\d)")
 
 
@@ -111,6 +112,13 @@ def _a_breaking_config_is_422(sent: Sent, theirs: Answer, ours: Answer) -> bool:
     return [{**each, "input": None} for each in theirs.json["detail"]] == told
 
 
+def _what_json_lacks_is_written(sent: Sent, theirs: Answer, ours: Answer) -> bool:
+    is_named = any(kind in (sent.body or b"") for kind in _LACKING)
+    is_asked = is_named or sent.path.startswith(("/mixed/", "/s/odd", "/v1/odd"))
+    is_whole = ours.status == 200 and not ours.is_cut and b"event: error" not in ours.body
+    return is_asked and is_whole and (theirs.is_plain_500 or theirs.is_cut)
+
+
 DIFFERENCES: Mapping[str, Predicate] = {
     "errors are JSON": _errors_are_json,
     "a stream ends cleanly after its error": _a_stream_ends_cleanly,
@@ -122,6 +130,7 @@ DIFFERENCES: Mapping[str, Predicate] = {
     "what is no message is 422": _no_message_is_422,
     "a config that breaks the runnable is 422": _a_breaking_config_is_422,
     "outputs are sent whole": _outputs_are_whole,
+    "what JSON lacks is written": _what_json_lacks_is_written,
     "prompt values have a type": _prompt_values_have_a_type,
     "exponents have no leading zero": _exponents_are_short,
     "a modifier has its way in batch": _a_modifier_has_its_way_in_batch,

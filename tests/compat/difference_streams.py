@@ -38,9 +38,15 @@ def _a_tool_that_fails_is_told_of(sent: Sent, theirs: Answer, ours: Answer) -> b
     return is_cut_there and begins and sent.path.endswith("/stream_events")
 
 
+def _an_http_exception_keeps_its_status(sent: Sent, theirs: Answer, ours: Answer) -> bool:
+    is_there = sent.path.startswith("/teapot/") and sent.path.endswith("/stream")
+    return is_there and theirs.is_cut and ours.status == 418 and b'{"detail":"teapot' in ours.body
+
+
 DIFFERENCES: Mapping[str, Callable[[Sent, Answer, Answer], bool]] = {
     "a list of names holds for every runnable": _a_list_of_names_holds,
     "a tool that fails is told of": _a_tool_that_fails_is_told_of,
+    "an HTTPException keeps its status in a stream": _an_http_exception_keeps_its_status,
     "steps side by side have no order": _parallel_steps_have_no_order,
 }
 

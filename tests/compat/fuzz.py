@@ -22,8 +22,8 @@ _TRACEBACK = re.compile(
     r"^Traceback \(most recent call last\):\n(?:[ \t|+].*\n|\n)+\S.*$", re.MULTILINE
 )
 _OF_THE_APP = re.compile(r'File ".*/compat/(captured_app|routes_app)\.py"')
-# An output that JSON cannot hold, or that its writer cannot: of sets and of integers of 65 bits.
-_NOT_JSON = re.compile(r"\nTypeError: (Integer exceeds 64-bit range|.*cannot be sent as JSON)")
+# An output that JSON cannot hold, or that its writer cannot: of integers of 65 bits.
+_NOT_JSON = re.compile(r"\nTypeError: (Integer exceeds 64-bit range|.*cannot be \w+ as JSON)")
 
 
 @dataclass(slots=True)

@@ -292,15 +292,25 @@ PARTS: tuple[Part, ...] = (
         "It is ours already, but for a client of another server.",
     ),
     Part(
+        "langchain_core.runnables",
+        "app.served_copy",
+        "No step of a chain has a stand-in: parsers take threads, generators are not streamed.",
+        called="langchain_core.runnables.",
+    ),
+    Part(
         "langchain_core.runnables.base",
         "app.event_stream",
         "The events of a route are not held for a slow reader.",
     ),
     Part(
-        "langchain_core.runnables.base.RunnableGenerator._atransform", "app.keyword_argument", _DEAF
+        "langchain_core.runnables.base.RunnableGenerator._atransform",
+        "app.keyword_argument app.threaded_generator",
+        f"{_DEAF} A plain generator cannot be streamed, as in LangServe.",
     ),
     Part(
-        "langchain_core.runnables.base.RunnableGenerator._transform", "app.keyword_argument", _DEAF
+        "langchain_core.runnables.base.RunnableGenerator._transform",
+        "app.keyword_argument app.threaded_generator",
+        "As above.",
     ),
     Part("langchain_core.runnables.base.RunnableParallel", "adopt.contents", _LIKE_ANY),
     Part("langchain_core.runnables.base.RunnableSequence", "adopt.contents", _LIKE_ANY),
@@ -556,6 +566,7 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "adopt.factory: except AttributeError",
         "deploy.target: except AttributeError",
         "deploy.target: getattr(module, name)",
+        "wire.json_place: getattr(value, name)",  # fields of a dataclass
     ),
     "Python's, and documented": (
         "adopt.contents: _abc_",
@@ -587,6 +598,7 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "adopt.chat_prompt: tokenizer",
         "app.hashed_schema: __pydantic_complete__",
         "app.hashed_schema: __pydantic_core_schema__",
+        "app.readable_schema: __pydantic_complete__",
         "adopt.factory_stepper: tolist",  # numpy's arrays and torch's tensors
         "adopt.handle: getattr(plain, name)",  # the methods that run a heavy object
         "adopt.handle: getattr(plain, name, 0)",
@@ -621,7 +633,8 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "app.graph: config",
         "app.graph: getattr(each, f'{name}_nodes')",  # where a graph stops
         "app.input: getattr(value, name)",
-        "app.text_parser: getattr(runnable, name)",  # fields of a sequence or a parallel
+        "app.served_copy: getattr(runnable, name)",  # fields of a sequence or a parallel
+        "app.threaded_generator: afunc",  # of a RunnableLambda, by the name of its parameter
         "prompting.control_token: added_tokens_decoder",  # of transformers' own tokenizers
         "prompting.control_token: model",  # of a tokenizers.Tokenizer, and its parts
         "prompting.control_token: unk_token",

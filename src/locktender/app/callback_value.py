@@ -1,18 +1,16 @@
 """Write any value as JSON, whatever it is.
 
-What a run's callbacks are told was not made to be sent: there are sets, generators, clients of
-databases.  An event that is missing would tell a false story, and a failing one would take the
-run's answer with it; so what JSON cannot hold is told by the name of its class.  Nothing is used up
-by being written: a generator belongs to the step that comes next.
+What a run's callbacks are told was not made to be sent: there are generators, clients of databases,
+dicts with keys of any kind.  An event that is missing would tell a false story, and a failing one
+would take the run's answer with it; so what JSON cannot hold is told by the name of its class.
+Nothing is used up by being written: a generator belongs to the step that comes next.
 """
 
 import json
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 import orjson
-from pydantic import BaseModel
 
 from locktender.app.serialization import Serializer, default
 
@@ -40,16 +38,10 @@ def told_json(value: Any) -> bytes:
 
 def _stand_in(value: object) -> Any:
     """Return what can be told of a value that JSON does not know."""
-    if isinstance(value, BaseModel):
-        try:
-            return default(value)
-        except Exception:  # noqa: BLE001 - so do the writers of a user's models
-            return f"<{type(value).__name__}>"
-    if isinstance(value, set | frozenset):
-        return list(value)
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return str(value) if isinstance(value, Decimal) else f"<{type(value).__name__}>"
+    try:
+        return default(value)
+    except Exception:  # noqa: BLE001 - so do the writers of a user's models
+        return f"<{type(value).__name__}>"
 
 
 def _spelt_out(value: Any, within: tuple[int, ...] = ()) -> Any:

@@ -20,14 +20,14 @@ import httpx
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
-from locktender.app.client_body import FILTERS
+from locktender.app.client_body import FILTERS, InputSerializer
 from locktender.app.client_call import abatch, ainvoke, batch, invoke
 from locktender.app.client_codec import Codec, StreamKind
 from locktender.app.client_extension import Agreement, PeerSerializer, check_carried
-from locktender.app.client_http import LoopClients, keyed
+from locktender.app.client_http import LoopClients, keyed, past_proxies
 from locktender.app.client_run import AsyncLocalRun, LocalRun, ServerRun
 from locktender.app.client_stream import read_chunks, read_chunks_async
-from locktender.app.serialization import Serializer, WellKnownSerializer
+from locktender.app.serialization import Serializer
 
 __all__ = ["RemoteRunnable", "ServerRun"]
 
@@ -64,7 +64,7 @@ class RemoteRunnable(Runnable[_Input, _Output]):
         api_key: str | None = None,  # the server's; None: LOCKTENDER_API_KEY, "" for none
     ) -> None:
         self.url = url if url.endswith("/") else url + "/"
-        plain = serializer or WellKnownSerializer()
+        plain = serializer or InputSerializer()
         codec = functools.partial(
             Codec, on_server_run=on_server_run, use_callback_events=use_server_callback_events
         )
@@ -80,7 +80,7 @@ class RemoteRunnable(Runnable[_Input, _Output]):
             cookies=cookies,
             verify=verify,
             cert=cert,
-            **(client_kwargs or {}),
+            **past_proxies(url, client_kwargs or {}),
         )
         self.sync_client = httpx.Client(**make.keywords)
         self._loop_clients = LoopClients(make)

@@ -2,20 +2,30 @@
 
 A config crosses the wire as JSON: callbacks stay here, and of `configurable` goes what JSON knows,
 because programs keep their own objects there.  Everything else is sent, and the server picks what
-its route allows.  How an input is written is the serializer's business.
+its route allows.  How an input is written is the serializer's business; `InputSerializer` is what
+a client has when its user gives none.
 """
 
 import json
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
 from locktender.app.extension import ExtensionSerializer
-from locktender.app.serialization import Serializer
+from locktender.app.serialization import Serializer, WellKnownSerializer
 
-__all__ = ["FILTERS", "JSON_HEADERS", "STREAM_HEADERS", "batch_body", "invoke_body"]
+__all__ = [
+    "FILTERS",
+    "JSON_HEADERS",
+    "STREAM_HEADERS",
+    "InputSerializer",
+    "batch_body",
+    "invoke_body",
+]
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 STREAM_HEADERS = {
@@ -28,7 +38,21 @@ FILTERS = (
     *("include_names", "include_types", "include_tags"),
     *("exclude_names", "exclude_types", "exclude_tags"),
 )
+_CARRIED = (set, frozenset, bytes, bytearray, memoryview, Decimal, timedelta)
 _SCALARS = (str, int, float, bool, type(None))
+
+
+class InputSerializer(WellKnownSerializer):
+    """Writes as a server does, but for what the runnable would get as something else.
+
+    Extensions carry it as what it is, so that nobody needs to guess.
+    """
+
+    @staticmethod
+    def stand_in(value: object) -> object:
+        if isinstance(value, _CARRIED):
+            raise TypeError(f"A {type(value).__name__} is sent only with `extensions=True`.")
+        return WellKnownSerializer.stand_in(value)
 
 
 def invoke_body(

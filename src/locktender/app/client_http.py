@@ -3,23 +3,26 @@
 Connections belong to the loop that opened them: over one of a loop that has ended, the next request
 would fail.  So each loop has a client of its own, made like the first, which is the one that users
 see; it is closed when its loop ends, or when nobody holds the `RemoteRunnable` any more.  What is
-sent is not decided here.
+sent is not decided here, but the key of a server and the way past a proxy.
 """
 
 import asyncio
 import contextlib
 import os
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Any
 
 import httpx
 
-__all__ = ["LoopClients", "keyed"]
+from locktender.http.host import is_loopback
+
+__all__ = ["LoopClients", "keyed", "past_proxies"]
 
 _API_KEY = "LOCKTENDER_API_KEY"  # in the environment, as for `ChatLocktender`
 _OWN_KEYS = ("Authorization", "X-API-Key")  # of a user who says himself what is sent
 
+_OWN_WAYS = frozenset({"mounts", "proxies", "proxy"})  # `proxies` until httpx 0.28
 _SETTINGS = ("auth", "cookies", "event_hooks", "headers", "params", "timeout")
 
 
@@ -37,6 +40,19 @@ def keyed(headers: Any, api_key: str | None, auth: Any) -> Any:
         return headers
     given["Authorization"] = f"Bearer {api_key}"
     return given
+
+
+def past_proxies(url: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return httpx's `settings` of a client for `url`, by which a loopback is reached directly.
+
+    The environment's proxies are on other machines, where the loopback is another; a way that the
+    user names himself is taken.
+    """
+    host = httpx.URL(url).host
+    if not is_loopback(host) or not _OWN_WAYS.isdisjoint(settings):
+        return dict(settings)
+    pattern = f"all://[{host}]" if ":" in host else f"all://{host}"
+    return {**settings, "mounts": {pattern: None}}
 
 
 class LoopClients:

@@ -33,12 +33,14 @@ from locktender.app.heavy_body import Work, at_once, beside
 from locktender.app.input import InputReader
 from locktender.app.output import OutputWriter
 from locktender.app.paced_batch import run_batch
+from locktender.app.readable_schema import describable
 from locktender.app.run_config import Asked, PerRequestConfigModifier, RunConfigs
 from locktender.app.run_log import run_log
 from locktender.app.run_note import Notes, NoteSettings, late_head
 from locktender.app.serialization import Serializer, WellKnownSerializer
 from locktender.app.streaming import ChunkStream, StreamAnswer
 from locktender.app.text_parser import with_direct_text_parsers
+from locktender.app.threaded_generator import with_threaded_generators
 from locktender.app.turn import Turns
 from locktender.core.scope import OuterRequest
 from locktender.http.body import BodyBounds, read_body
@@ -104,7 +106,7 @@ class Endpoint:
     def __init__(
         self, runnable: Runnable[Any, Any], run_name: str, settings: EndpointSettings
     ) -> None:
-        self._runnable = with_direct_text_parsers(runnable)
+        self._runnable = with_threaded_generators(with_direct_text_parsers(runnable))
         self._configs = RunConfigs(
             runnable, run_name, settings.config_keys, settings.modifier, settings.before_run
         )
@@ -149,7 +151,7 @@ class Endpoint:
         config: RunnableConfig = self._configs.described(asked) if asked else {}
         parts: Mapping[str, InputReader | OutputWriter | RunConfigs]
         parts = {"config": self._configs, "input": self._inputs, "output": self._outputs}
-        return parts[part].schema_for(config)
+        return describable(parts[part].schema_for(config))
 
     async def _invoke(self, asked: Asked) -> Response:
         request = asked.request

@@ -61,8 +61,8 @@ def event_stream(
 def event_writer(write: Callable[[Any], bytes], serializer: Serializer) -> Callable[[Event], bytes]:
     """Return what writes an event as `write` does, whatever input the event quotes.
 
-    The caller sent that as JSON, and the runnable's schema made of it what JSON does not know: a
-    set, a dict with numbers as keys.
+    The caller sent that as JSON, and the runnable's schema made of it what JSON cannot hold: a dict
+    with numbers as keys.
     """
 
     def written(event: Event) -> bytes:

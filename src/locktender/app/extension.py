@@ -152,7 +152,8 @@ def _interrupt_fields(value: Any) -> dict[str, Any]:
 
 def _command_fields(value: Any) -> dict[str, Any]:
     written = {field.name: getattr(value, field.name) for field in fields(Command)}
-    return {name: part for name, part in written.items() if part is not None and part != ()}
+    unset = {"graph": None, "update": None, "resume": None, "goto": ()}
+    return {name: part for name, part in written.items() if part != unset[name]}
 
 
 def _send_fields(value: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from pydantic import BaseModel, PydanticUserError, RootModel, TypeAdapter
 from typing_extensions import TypedDict, get_type_hints
 
 from locktender.app.graph import first_graph, has_graph
+from locktender.app.readable_schema import readable_input_schema, readable_output_schema
 
 __all__ = [
     "input_schema_of",
@@ -41,24 +42,23 @@ _Any = Runnable[Any, Any]
 def input_schema_of(runnable: _Any) -> type[BaseModel]:
     """Return what the input of `runnable` is said to be."""
     part = part_schema_of(runnable)
+    if part is None:
+        return readable_input_schema(runnable)
     try:
         schema = cast("type[BaseModel]", runnable.get_input_schema())
-        if part is not None:
-            schema.model_json_schema()
-    except Exception:
-        if part is None:
-            raise
-        return part  # LangGraph makes its own of the author's types, whatever they are
+        schema.model_json_schema()
+    except Exception:  # noqa: BLE001 - LangGraph makes its own of the author's types, whatever they are
+        return part
     return schema
 
 
 def output_schema_of(runnable: _Any, config: RunnableConfig | None = None) -> type[BaseModel]:
     """Return what the output of `runnable` is said to be under `config`."""
+    if not has_graph(runnable):
+        return readable_output_schema(runnable, config)
     try:
         return cast("type[BaseModel]", runnable.get_output_schema(config))
     except PydanticUserError:
-        if not has_graph(runnable):
-            raise
         return RootModel[Any]  # as for the input
 
 

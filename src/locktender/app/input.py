@@ -8,7 +8,7 @@ takes, ``["human", "hi"]`` and ``{"role": "user", "content": "hi"}``: LangServe 
 import logging
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 from langchain_core.load.serializable import Serializable
 from langchain_core.messages import convert_to_messages
@@ -17,6 +17,7 @@ from pydantic import BaseModel, RootModel, ValidationError
 
 from locktender.app.graph_state import input_schema_of, part_schema_of
 from locktender.app.hashed_schema import hashes_values
+from locktender.app.readable_schema import readable_input_schema
 from locktender.app.user_type import CustomUserType
 from locktender.wire.json_tree import has_more_values
 from locktender.wire.langserve import Unprocessable, broken_by_config, error_details
@@ -65,7 +66,7 @@ class InputReader:
         # A configurable field, the template of a prompt for one, can change what the input is.
         if self._is_configurable and config.get("configurable"):
             try:
-                return cast("type[BaseModel]", self._runnable.get_input_schema(config))
+                return readable_input_schema(self._runnable, config)
             except ValidationError as error:
                 raise broken_by_config(error) from error
         return self.schema

@@ -2,8 +2,9 @@
 
 LangServe reads each output of `/invoke` and `/batch` again by the output schema, which fills in
 defaults and turns 1 into 1.0 where a float is declared, and also drops what the schema does not
-name.  So the schema's reading is sent only when it has all that the output has.  Chunks of a
-stream are sent as they are, as in LangServe.
+name.  So the schema's reading is sent only when it has all that the output has, and in the same
+order: a set has none, and would be another list each time.  Chunks of a stream are sent as they
+are, as in LangServe.
 """
 
 from functools import cached_property
@@ -41,7 +42,9 @@ class OutputWriter:
             read = self.schema.model_validate(plain).model_dump(mode="json", by_alias=True)
         except Exception:  # noqa: BLE001 - validators of users raise what they like
             read = None
-        return orjson.dumps(read) if _has_all_of(read, plain) else self._serializer.dumps(output)
+        if not _has_all_of(read, plain):
+            return self._serializer.dumps(output)
+        return orjson.dumps(_ordered(read, plain) if self._has_sets else read)
 
     @cached_property
     def schema(self) -> type[BaseModel]:
@@ -55,6 +58,13 @@ class OutputWriter:
             return output_schema_of(self._runnable, config)
         except ValidationError as error:
             raise broken_by_config(error) from error
+
+    @cached_property
+    def _has_sets(self) -> bool:
+        try:
+            return "uniqueItems" in str(self.schema.model_json_schema(mode="serialization"))
+        except Exception:  # noqa: BLE001 - types of users have no schema, or one that fails
+            return False
 
     @cached_property
     def _needs_no_reading(self) -> frozenset[Any] | None:
@@ -85,3 +95,18 @@ def _has_all_of(read: Any, plain: Any) -> bool:
             and all(map(_has_all_of, read, plain))
         )
     return plain is None or read is not None
+
+
+def _ordered(read: Any, plain: Any) -> Any:
+    """Return `read`, which has all that `plain` has, with the lists that it shares as they are."""
+    if isinstance(plain, dict):
+        return {
+            key: _ordered(value, plain[key]) if key in plain else value
+            for key, value in read.items()
+        }
+    if not isinstance(plain, list):
+        return read
+    items = sorted(map(orjson.dumps, read))
+    if items == sorted(map(orjson.dumps, plain)):
+        return plain
+    return list(map(_ordered, read, plain))

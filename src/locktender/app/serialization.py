@@ -3,8 +3,9 @@
 `WellKnownSerializer` writes what LangServe's `WellKnownLCSerializer` writes, and reads the same 22
 values of `type`; where LangServe loses something on the way, this does not: a message within a
 field that is annotated as `BaseMessage` keeps the fields of its own class, and a `ChatPromptValue`
-comes back as a prompt value.  What JSON cannot hold (a set, bytes, a key that is no string) is a
-TypeError here as there.  Knows no route and no socket: servers and clients use it alike.
+comes back as a prompt value.  What JSON lacks and can stand in for (`plain_value`) is written, too;
+what it cannot hold (a complex number, a key that is no string) is a TypeError here as there, which
+says where it stands.  Knows no route and no socket: servers and clients use it alike.
 """
 
 import json
@@ -35,7 +36,10 @@ from langchain_core.prompt_values import (
     ChatPromptValueConcrete,
     StringPromptValue,
 )
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
+
+from locktender.app.plain_value import plain_value
+from locktender.wire.json_place import unwritable
 
 __all__ = ["Serializer", "WellKnownSerializer", "default"]
 
@@ -90,17 +94,33 @@ class WellKnownSerializer(Serializer):
     """LangChain's objects by their `type`; everything else as plain JSON."""
 
     def dumps(self, obj: Any) -> bytes:
-        """Return `obj` as compact JSON.  Raises: TypeError."""
+        """Return `obj` as compact JSON.  Raises: TypeError, which names the place of the fault."""
         try:
-            return orjson.dumps(obj, default=default)
+            return orjson.dumps(obj, default=self.stand_in)
+        except TypeError:
+            pass  # at what only Python's own writer can nest, or at what nobody can write
+        try:
+            return self._written(obj)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise unwritable(obj, self._written, self.stand_in) from error
+
+    def _written(self, obj: Any) -> bytes:
+        stand_in = self.stand_in
+        try:
+            return orjson.dumps(obj, default=stand_in)
         except TypeError as error:
             if str(error) != _TOO_DEEP:
                 raise
         # It ends at 254, and a caller's own input may be deeper, which an output may be made of.
         text = json.dumps(
-            obj, default=default, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+            obj, default=stand_in, ensure_ascii=False, allow_nan=False, separators=(",", ":")
         )
         return text.encode()
+
+    @staticmethod
+    def stand_in(value: object) -> object:
+        """Return what stands for a value that JSON does not know; a subclass may know better."""
+        return default(value)
 
     def loadd(self, obj: Any) -> Any:
         """Return `obj` with every value of a well known type made an object, inside first."""
@@ -114,8 +134,8 @@ class WellKnownSerializer(Serializer):
         if model is None:
             return fields
         try:
-            return model.model_validate(fields)
-        except ValidationError:
+            return model.model_validate(dict(fields))  # which LangChain's validators may change
+        except Exception:  # noqa: BLE001 - its constructors and validators raise what they like
             return fields  # somebody else's dict, that has a `type` of its own
 
 
@@ -127,8 +147,7 @@ def default(value: object) -> object:
     if (type(value).__module__, type(value).__name__) == ("langgraph.types", "Send"):
         return {"node": value.node, "arg": value.arg}  # type: ignore[attr-defined] # it is one
     if not isinstance(value, BaseModel):
-        message = f"A value of type {type(value).__name__} cannot be sent as JSON."
-        raise TypeError(message)
+        return plain_value(value)
     # By the classes of the values and not of the annotations: a message that stands in a field of
     # its base class would lose its tool calls.
     fields = value.model_dump(serialize_as_any=True, warnings=False)

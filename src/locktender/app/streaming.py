@@ -3,7 +3,8 @@
 The status line is held back until there is something to say, so that a refusal by the model layer
 is an HTTP status wherever it still can be.  Once it is out, an error is one `error` event and a
 cleanly ended stream.  An exception of the runnable itself is told as LangServe tells it: status 200
-and an `error` event, even when nothing was sent before.
+and an `error` event, even when nothing was sent before; but an `HTTPException`, which says what its
+status is to be, is left to the app as long as there can be one.
 Above it, `endpoint` has read and checked the request; the bytes are `wire.langserve`'s.
 """
 
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, cast
 
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -90,6 +92,10 @@ class StreamAnswer(Response):
                     await asyncio.create_task(
                         self._send_all(wire) if late is None else self._send_beside(wire, late)
                     )
+            except HTTPException as error:
+                if not wire.has_begun:
+                    raise  # the runnable's own word to the caller, as `answer` leaves it to the app
+                await _tell(wire, error, self._outer)
             except Exception as error:  # noqa: BLE001 - the boundary: every fault is answered
                 await _tell(wire, error, self._outer)
 

@@ -22,6 +22,8 @@ from typing import Any
 
 import orjson
 
+from locktender.wire.json_place import unwritable
+
 __all__ = ["EXTENSIONS", "EXTENSIONS_VERSION", "TAG", "Codec", "Kind", "with_tag"]
 
 EXTENSIONS = "X-Locktender-Extensions"  # the header, of a request and of its answer
@@ -78,12 +80,28 @@ class Codec:
         self._plain = plain
 
     def dumps(self, value: Any) -> bytes:
-        """Return `value` as JSON.  Raises: TypeError, and what `plain` does."""
-        return orjson.dumps(self._written(value, _MAX_DEPTH))
+        """Return `value` as JSON.
+
+        Raises: TypeError, which names the place of the fault; and what else `plain` does.
+        """
+        try:
+            return self._dumps(value)
+        except TypeError as error:
+            raise unwritable(value, self._dumps, self._inside) from error
 
     def load(self, tree: Any) -> Any:
         """Return the value that parsed JSON stands for.  Raises: ValueError."""
         return self._read(tree, _MAX_DEPTH + 1)
+
+    def _dumps(self, value: Any) -> bytes:
+        return orjson.dumps(self._written(value, _MAX_DEPTH))
+
+    def _inside(self, value: Any) -> Any:
+        """Return the parts of an object that is written by them.  Raises: TypeError for others."""
+        listed = self._kind_of(value) or _BY_CLASS.get(type(value))
+        if listed is None:
+            raise TypeError
+        return listed.write(value)
 
     def _written(self, value: Any, depth: int) -> Any:
         kind = type(value)
@@ -243,12 +261,13 @@ _BY_NAME: Mapping[str, Kind] = {
     "float": Kind("float", str, _of_text(float)),
 }
 # A class of one's own that derives from these arrives as what it derives from.
-_ANCESTORS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+_ANCESTORS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
     (str, str.__str__),
     (int, int),
     (float, float),
     (dict, dict),
     (list, list),
     (tuple, tuple),
+    ((bytes, bytearray, memoryview), bytes),
     (dt.datetime, lambda value: dt.datetime.fromisoformat(value.isoformat())),
 )
