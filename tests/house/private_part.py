@@ -604,7 +604,8 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "app.extension: getattr(value, name)",  # fields of a pydantic model
         "app.graph: config",
         "app.graph: getattr(each, f'{name}_nodes')",  # where a graph stops
-        "app.input: getattr(value, name)",
+        "app.input_shape: getattr(read, name)",  # fields of a pydantic model, twice
+        "app.input_shape: getattr(value, name)",
         "app.text_parser: getattr(runnable, name)",  # fields of a sequence or a parallel
         "prompting.control_token: added_tokens_decoder",  # of transformers' own tokenizers
         "prompting.control_token: model",  # of a tokenizers.Tokenizer, and its parts
