@@ -111,8 +111,14 @@ def _a_breaking_config_is_422(sent: Sent, theirs: Answer, ours: Answer) -> bool:
     return [{**each, "input": None} for each in theirs.json["detail"]] == told
 
 
+def _undeclared_keys_pass(sent: Sent, theirs: Answer, ours: Answer) -> bool:
+    is_sent = b'"configurable": {"b": "7", "unknown": 1}' in (sent.body or b"")
+    return is_sent and theirs.status == ours.status == 200 and b'"unknown":1' in ours.body
+
+
 DIFFERENCES: Mapping[str, Predicate] = {
     "errors are JSON": _errors_are_json,
+    "undeclared keys of configurable pass": _undeclared_keys_pass,
     "a stream ends cleanly after its error": _a_stream_ends_cleanly,
     "a bad input of a batch is named": _bad_batch_input_is_named,
     "a body that is no text or too deep is 422": _unreadable_body_is_422,
