@@ -88,6 +88,7 @@ _DECLARED = "what a prompt or a list declares is asked for, as by LangServe"
 PLAIN = dict.fromkeys(product(["branch", "fallbacks", "lambda", "map"], ["message"]), _AS_JSON)
 BOTH = {
     **dict.fromkeys(product(["prompt"], ["number", "list", "message"]), _DECLARED),
+    ("history", "list"): "what is no message is refused, as by LangServe",
     **dict.fromkeys(product(["each"], ["dict", "text", "message"]), _DECLARED),
 }
 
