@@ -1,10 +1,13 @@
 import uuid
+import warnings
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from langchain_core.chat_history import InMemoryChatMessageHistory
 from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import ConfigurableField, RunnableLambda
+from langchain_core.runnables.history import RunnableWithMessageHistory
 from starlette.requests import Request
 
 from locktender.app.run_config import Asked, RunConfigs
@@ -20,6 +23,10 @@ prompt = PromptTemplate.from_template("say {name}").configurable_fields(
 def request(user_agent: str = "somebody") -> Request:
     headers = [(b"user-agent", user_agent.encode())]
     return Request({"type": "http", "method": "POST", "headers": headers})
+
+
+def session(session_id: str) -> InMemoryChatMessageHistory:  # noqa: ARG001 - LangChain's name
+    return InMemoryChatMessageHistory()
 
 
 def asked(endpoint: str = "invoke") -> Asked:
@@ -165,3 +172,43 @@ async def test_what_is_to_be_done_before_a_run_is_done_once_for_each_in_its_cont
     assert said.get() == 2
     configs.described(asked())
     assert said.get() == 2
+
+
+async def test_a_key_of_configurable_that_nobody_declares_reaches_the_run() -> None:
+    wish = {"configurable": {"user": "ann", "template": "x", "deep": {"a": [1]}}}
+    for runnable in (plain, prompt):
+        config = await RunConfigs(runnable, "/run").one(asked(), wish)
+        assert config["configurable"] == wish["configurable"]
+
+
+@pytest.mark.parametrize("key", ["__pregel_send", "langgraph_auth_user", "checkpoint_map", "mine"])
+async def test_no_caller_says_what_is_not_a_caller_s(key: str) -> None:
+    bound = plain.with_config(configurable={"mine": 1})
+    wish = {"configurable": {key: "x", "user": "ann"}}
+    config = await RunConfigs(bound, "/run").one(asked(), wish)
+    assert config["configurable"] == {"user": "ann"}
+
+
+async def test_what_a_modifier_sets_wins_over_a_key_that_nobody_declares() -> None:
+    def modify(config: dict[str, Any], _: Request) -> dict[str, Any]:
+        return {**config, "configurable": {**config["configurable"], "user": "bob"}}
+
+    wish = {"configurable": {"user": "ann", "more": 1}}
+    configs = RunConfigs(plain, "/run", modifier=modify)
+    for config in [await configs.one(asked(), wish), *await configs.many(asked(), wish, 2)]:
+        assert config["configurable"] == {"user": "bob", "more": 1}
+
+
+@pytest.mark.parametrize("wish", [{}, {"configurable": {}}, {"configurable": {"user": "x"}}])
+async def test_a_history_without_its_session_is_refused(wish: dict[str, Any]) -> None:
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        talk: Any = RunnableWithMessageHistory(plain, session)
+    configs = RunConfigs(talk, "/run")
+    with pytest.raises(Unprocessable) as refused:
+        await configs.one(asked(), wish)
+    detail: Any = refused.value.detail
+    assert [error["loc"] for error in detail] == [["configurable", "session_id"]]
+    named = await configs.one(asked(), {"configurable": {"session_id": "1"}})
+    assert named["configurable"] == {"session_id": "1"}
+    bound = talk.with_config(configurable={"session_id": "2"})
+    assert not (await RunConfigs(bound, "/run").one(asked(), {})).get("configurable")

@@ -632,7 +632,8 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "app.extension: getattr(value, name)",  # fields of a pydantic model
         "app.graph: config",
         "app.graph: getattr(each, f'{name}_nodes')",  # where a graph stops
-        "app.input: getattr(value, name)",
+        "app.input_shape: getattr(read, name)",  # fields of a pydantic model, twice
+        "app.input_shape: getattr(value, name)",
         "app.served_copy: getattr(runnable, name)",  # fields of a sequence or a parallel
         "app.threaded_generator: afunc",  # of a RunnableLambda, by the name of its parameter
         "prompting.control_token: added_tokens_decoder",  # of transformers' own tokenizers

@@ -1,5 +1,7 @@
-"""Read a caller's input as the runnable's own schema has it.
+"""Read a caller's input as the runnable takes it, and say what it may be.
 
+What a type or a prompt declares is asked for, in LangServe's words.  What LangChain infers from a
+structure is shown, but decides nothing that the parts of the structure would not (`input_shape`).
 A plain pydantic input becomes a dict, as in LangServe, a `CustomUserType` stays what it is, and so
 do LangChain's messages and documents.  Messages may come in the forms that LangChain's own Python
 takes, ``["human", "hi"]`` and ``{"role": "user", "content": "hi"}``: LangServe fails at those.
@@ -8,17 +10,18 @@ takes, ``["human", "hi"]`` and ``{"role": "user", "content": "hi"}``: LangServe 
 import logging
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
-from langchain_core.load.serializable import Serializable
 from langchain_core.messages import convert_to_messages
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel, RootModel, ValidationError
 
 from locktender.app.graph_state import input_schema_of, part_schema_of
 from locktender.app.hashed_schema import hashes_values
+from locktender.app.input_description import described
+from locktender.app.input_shape import MAX_HASHED, Shape, kept, typed, unpacked
+from locktender.app.input_structure import shape_of
 from locktender.app.readable_schema import readable_input_schema
-from locktender.app.user_type import CustomUserType
 from locktender.wire.json_tree import has_more_values
 from locktender.wire.langserve import Unprocessable, broken_by_config, error_details
 
@@ -26,9 +29,25 @@ __all__ = ["InputReader"]
 
 _log = logging.getLogger(__name__)
 
-# What is put into a set takes the square of its number, if it was chosen to have one hash.
-_MAX_HASHED = 2_000
 _MAX_DEPTH = 16  # below which nobody keeps messages; a body may nest as deep as it likes
+
+
+class _Taken(NamedTuple):
+    """What a runnable takes under one config."""
+
+    schema: type[BaseModel]  # as it is described
+    shape: Shape
+
+    def read(self, value: Any) -> Any:
+        """Return the input that `value` stands for.  Raises: what a validator does."""
+        try:
+            return self.shape.take(value)
+        except Exception:
+            if self.shape.is_declared:
+                raise
+        # A structure's type may be that of a part which minds less.
+        read = self.schema.model_validate(value)
+        return unpacked(read) if isinstance(read, RootModel) else kept(value, read)
 
 
 class InputReader:
@@ -37,57 +56,77 @@ class InputReader:
     def __init__(self, runnable: Runnable[Any, Any]) -> None:
         self._runnable = runnable
 
-    @cached_property
+    @property
     def schema(self) -> type[BaseModel]:
         """What an input may be, for the runnable as it was configured by its author."""
-        return input_schema_of(self._runnable)
+        return self._taken.schema
 
     def read(self, value: Any, config: RunnableConfig, *at: str | int) -> Any:
         """Return the input that `value` stands for; `at` is its place in the body.
 
         Raises: Unprocessable.
         """
-        schema = self._part_schema
-        if schema is None or not isinstance(value, dict):
-            schema = self.schema_for(config)
-        if hashes_values(schema) and has_more_values(value, _MAX_HASHED):
+        taken = self._part_taken
+        if taken is None or not isinstance(value, dict):
+            taken = self._taken_under(config)
+        if hashes_values(taken.schema) and has_more_values(value, MAX_HASHED):
             message = (
-                f"Input has more than {_MAX_HASHED:,} values, which this runnable, whose input has "
+                f"Input has more than {MAX_HASHED:,} values, which this runnable, whose input has "
                 "sets or keys that are no texts, does not take"
             )
             raise Unprocessable([{"type": "too_long", "loc": list(at), "msg": message}])
         try:
-            return _unpacked(schema.model_validate(value))
+            return taken.read(value)
         except Exception as error:  # noqa: BLE001 - validators of users raise what they like
-            return _unpacked(_second_reading(schema, value, error, at))
+            return _second_reading(taken, value, error, at)
 
     def schema_for(self, config: RunnableConfig) -> type[BaseModel]:
         """Return what an input may be under `config`.  Raises: Unprocessable."""
+        return self._taken_under(config).schema
+
+    def _taken_under(self, config: RunnableConfig) -> _Taken:
         # A configurable field, the template of a prompt for one, can change what the input is.
-        if self._is_configurable and config.get("configurable"):
-            try:
-                return readable_input_schema(self._runnable, config)
-            except ValidationError as error:
-                raise broken_by_config(error) from error
-        return self.schema
+        if not (self._is_configurable and config.get("configurable")):
+            return self._taken
+        try:
+            schema = readable_input_schema(self._runnable, config)
+            return _taken(self._runnable, schema, config)
+        except ValidationError as error:
+            raise broken_by_config(error) from error
 
     @cached_property
-    def _part_schema(self) -> type[BaseModel] | None:
-        return part_schema_of(self._runnable)  # a graph takes less than all of its input
+    def _taken(self) -> _Taken:
+        return _taken(self._runnable, input_schema_of(self._runnable), {})
+
+    @cached_property
+    def _part_taken(self) -> _Taken | None:
+        schema = part_schema_of(self._runnable)  # a graph takes less than all of its input
+        return None if schema is None else _Taken(schema, typed(schema))
 
     @cached_property
     def _is_configurable(self) -> bool:
         return bool(self._runnable.config_specs)
 
 
-def _second_reading(
-    schema: type[BaseModel], value: Any, error: Exception, at: tuple[str | int, ...]
-) -> BaseModel:
+def _taken(runnable: Runnable[Any, Any], schema: type[BaseModel], config: RunnableConfig) -> _Taken:
+    try:
+        shape = shape_of(runnable, config)
+    except ValidationError:
+        raise
+    except Exception:  # noqa: BLE001 - types of users raise what they like
+        _log.debug("what a part of a runnable takes cannot be known", exc_info=True)
+        return _Taken(schema, typed(schema))
+    if shape.is_declared:
+        return _Taken(schema, typed(schema))
+    return _Taken(described(runnable, schema, config, shape), shape)
+
+
+def _second_reading(taken: _Taken, value: Any, error: Exception, at: tuple[str | int, ...]) -> Any:
     """Read `value` with its messages in the wire's form; `error` came of the first reading."""
     try:
         spelt_out = _with_messages(value)
         if spelt_out != value:
-            return schema.model_validate(spelt_out)
+            return taken.read(spelt_out)
     except Exception:  # noqa: BLE001 - as at the first reading, of which the caller is told
         _log.debug("an input is no better with its messages spelt out", exc_info=True)
     if isinstance(error, ValidationError):
@@ -127,13 +166,3 @@ def _message(form: Any) -> dict[str, Any] | None:
         return convert_to_messages([form])[0].model_dump()
     except (NotImplementedError, TypeError, ValueError, KeyError, RecursionError):
         return None  # two strings that are no role and text
-
-
-def _unpacked(value: Any) -> Any:
-    if not isinstance(value, BaseModel):
-        return value
-    if isinstance(value, RootModel):
-        return _unpacked(value.root)
-    if isinstance(value, CustomUserType | Serializable):
-        return value
-    return {name: _unpacked(getattr(value, name)) for name in type(value).model_fields}

@@ -20,6 +20,7 @@ from starlette.requests import Request
 
 from locktender.app.config_hash import parse_config_hash
 from locktender.app.graph import config_schema_of, needs_thread
+from locktender.app.session_key import bound_keys, session_keys
 from locktender.wire.json_tree import has_more_values
 from locktender.wire.langserve import Unprocessable, error_details
 
@@ -33,6 +34,8 @@ PerRequestConfigModifier: TypeAlias = Callable[
 _PROTOCOL_VERSION = "0.3.3"
 _MAX_VALUES = 2_000  # of one config, which is copied for each run of a batch and each of its steps
 _MAX_BATCH_VALUES = 100_000  # of all configs of a batch, one that is shared counted for each input
+# LangGraph's own, and whom its platform has signed in: for no caller to say.
+_RESERVED = ("__", "checkpoint_map", "langgraph_auth")
 _MAX_TAGS = 100  # LangChain takes the square of their number in time, at each step of a run
 _CONFIGURABLE_IS_DISALLOWED = (
     "The config field `configurable` has been disallowed by the server. This can be modified "
@@ -67,6 +70,8 @@ class RunConfigs:
         self._modifier = modifier
         self._before_run = before_run or _nothing
         self._needs_thread = "configurable" in config_keys and needs_thread(runnable)
+        self._bound = frozenset(bound_keys(runnable))
+        self._session = session_keys(runnable) if "configurable" in config_keys else frozenset()
 
     @cached_property
     def schema(self) -> type[BaseModel]:
@@ -154,9 +159,12 @@ class RunConfigs:
         if has_more_values(wish, _MAX_VALUES):
             raise Unprocessable(f"A config may have {_MAX_VALUES:,} values, and this has more.")
         try:
-            config = self.schema.model_validate(wish).model_dump()
+            checked = self.schema.model_validate(wish)
         except ValidationError as error:
             raise Unprocessable(error_details(error)) from error
+        config = checked.model_dump()
+        if isinstance(wish.get("configurable"), dict) and "configurable" in self._config_keys:
+            config["configurable"] = self._configurable(config, wish["configurable"])
         if config.get("configurable") and "configurable" not in self._config_keys:
             raise Unprocessable(_CONFIGURABLE_IS_DISALLOWED)
         n_tags = len(config.get("tags") or ())
@@ -171,9 +179,27 @@ class RunConfigs:
             _check_positive(name, allowed.get(name, 1))
         return allowed
 
+    def _configurable(self, checked: Mapping[str, Any], wish: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the schema says of `wish`, and what it says nothing of.
+
+        What the author has bound stays, and no session gets the empty name for want of another.
+        """
+        declared = checked.get("configurable") or {}
+        more = {
+            key: value
+            for key, value in wish.items()
+            if not key.startswith(_RESERVED) and key not in self._bound
+        }
+        blank = {key for key in self._session if key not in wish and not declared.get(key)}
+        named = {key: value for key, value in declared.items() if key not in blank}
+        return {**more, **named}
+
     def _fixed(self, config: Mapping[str, Any], asked: Asked) -> RunnableConfig:
-        if self._needs_thread:
-            _check_thread(config.get("configurable") or {})
+        configurable = config.get("configurable") or {}
+        if self._needs_thread and configurable.get("thread_id") is None:
+            raise _missing("thread_id", "the state is kept by thread", configurable)
+        for key in sorted(self._session - configurable.keys()):
+            raise _missing(key, "the history of messages is found by it", configurable)
         metadata = {
             **(config.get("metadata") or {}),
             "__useragent": asked.request.headers.get("user-agent"),
@@ -194,10 +220,9 @@ class RunConfigs:
 def _nothing() -> None: ...
 
 
-def _check_thread(configurable: Mapping[str, Any]) -> None:
-    if configurable.get("thread_id") is None:
-        at, message = ["configurable", "thread_id"], "Field required: the state is kept by thread"
-        raise Unprocessable([{"type": "missing", "loc": at, "msg": message, "input": configurable}])
+def _missing(key: str, why: str, configurable: Mapping[str, Any]) -> Unprocessable:
+    at, message = ["configurable", key], f"Field required: {why}"
+    return Unprocessable([{"type": "missing", "loc": at, "msg": message, "input": configurable}])
 
 
 def _check_batch(hashed: Mapping[str, Any], wish: object, n_inputs: int) -> None:
