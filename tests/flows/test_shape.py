@@ -109,7 +109,7 @@ async def test_what_runs_in_process_runs_over_http(serve: Serve, extensions: boo
     address = await serve(app)
     found = {}
     for head, kind in product(HEADS, INPUTS):
-        remote = RemoteRunnable(f"{address}/{head}", extensions=extensions)
+        remote: Runnable[Any, Any] = RemoteRunnable(f"{address}/{head}", extensions=extensions)
         here, there = await told(HEADS[head], INPUTS[kind]), await told(remote, INPUTS[kind])
         if here is not None and here != there:
             found[head, kind] = (here, there)
