@@ -17,6 +17,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import (
     RouterRunnable,
+    Runnable,
     RunnableBranch,
     RunnableGenerator,
     RunnableLambda,
@@ -52,7 +53,8 @@ def number(value: int) -> int:
 
 
 PROMPT: Any = ChatPromptTemplate.from_messages([MessagesPlaceholder("past", optional=True), "{q}"])
-FIRST = RunnableLambda(shown)
+FIRST: Runnable[Any, Any] = RunnableLambda(shown)
+NUMBER: Runnable[Any, Any] = RunnableLambda(number)
 
 
 def heads() -> Iterator[tuple[str, Any]]:
@@ -66,7 +68,7 @@ def heads() -> Iterator[tuple[str, Any]]:
     yield "router", router({"a": FIRST})
     yield "history", history
     yield "generator", RunnableGenerator(stream)
-    yield "fallbacks", RunnableLambda(number).with_fallbacks([FIRST])
+    yield "fallbacks", NUMBER.with_fallbacks([FIRST])
     yield "prompt", PROMPT | FIRST
     yield "lambda", FIRST
     yield "passthrough", RunnablePassthrough()

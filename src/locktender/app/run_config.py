@@ -188,11 +188,11 @@ class RunConfigs:
         more = {
             key: value
             for key, value in wish.items()
-            if not key.startswith(_RESERVED) and key not in self._bound
+            if not (key in declared or key in self._bound or key.startswith(_RESERVED))
         }
         blank = {key for key in self._session if key not in wish and not declared.get(key)}
         named = {key: value for key, value in declared.items() if key not in blank}
-        return {**more, **named}
+        return {**named, **more}
 
     def _fixed(self, config: Mapping[str, Any], asked: Asked) -> RunnableConfig:
         configurable = config.get("configurable") or {}
