@@ -1,9 +1,8 @@
 """The command line: flags become settings, and `deploy` does the rest."""
 
 import asyncio
-import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,15 +17,14 @@ from locktender.cli_models import models_app, pull_shown
 from locktender.cli_new import new_project
 from locktender.config import ModelTable, Settings, read_settings
 from locktender.core.errors import ConfigError
-from locktender.core.events import Observer
 from locktender.core.version import __version__
 from locktender.deploy.check import check as check_demo
+from locktender.deploy.logs import log_of_service
 from locktender.deploy.run import AppPlan, run_app, run_models
 from locktender.model.catalogue import find_known
 from locktender.model.engine import reads_gguf
 from locktender.model.settings import ModelSettings
 from locktender.model.source import is_folder
-from locktender.ops.log import JsonLog
 
 __all__ = ["app", "main"]
 
@@ -58,6 +56,17 @@ _CorsOrigin = Annotated[
 _Insecure = Annotated[
     bool, typer.Option("--insecure", help="Let all the network in without a key.")
 ]
+
+# The log of both.
+_Log = Annotated[
+    Path | None,
+    typer.Option(help="Where events go, as JSON; default: standard error, if no terminal."),
+]
+_LogFormat = Annotated[
+    str | None,
+    typer.Option(help="text or json; default: text on a terminal, else json."),
+]
+_AccessLog = Annotated[bool, typer.Option("--access-log", help="Write a line for each request.")]
 
 
 def main() -> None:
@@ -106,14 +115,14 @@ def serve_models(
     ] = None,
     max_running: Annotated[int | None, typer.Option(help="Requests in the engine.")] = None,
     max_waiting: Annotated[int | None, typer.Option(help="Requests in the gate.")] = None,
-    log: Annotated[
-        Path | None,
-        typer.Option(help="Where JSON lines go; default: standard error, if no terminal."),
-    ] = None,
+    log: _Log = None,
+    log_format: _LogFormat = None,
+    access_log: _AccessLog = False,
 ) -> None:
     """Serve local models, OpenAI-compatible, behind a bounded gate."""
     doors = _door_flags(api_key, allowed_host, cors_origin, insecure=insecure)
-    settings = read_settings(config, host=host, model_port=port, **doors)
+    written = {"log_format": log_format, "access_log": access_log or None}
+    settings = read_settings(config, host=host, model_port=port, **doors, **written)
     settings.check_exposure()
     table = {
         "engine": engine,
@@ -127,7 +136,7 @@ def serve_models(
         raise ConfigError(message)
     _pull_missing(chosen)
     console = Console()
-    with _json_log(log, console) as observers, _loop() as runner:
+    with log_of_service(settings, log, console) as observers, _loop() as runner:
         runner.run(run_models(chosen, settings, observers, console))
 
 
@@ -150,12 +159,15 @@ def serve_app(
     allowed_host: _AllowedHost = None,
     cors_origin: _CorsOrigin = None,
     insecure: _Insecure = False,
-    log: Annotated[Path | None, typer.Option(help="Where JSON lines go.")] = None,
+    log: _Log = None,
+    log_format: _LogFormat = None,
+    access_log: _AccessLog = False,
 ) -> None:
     """Serve an app or a chain, and the local models that it calls."""
     flags = {"host": host, "port": port, "model_port": model_port, "workers": workers}
     doors = _door_flags(api_key, allowed_host, cors_origin, insecure=insecure)
-    settings = read_settings(config, **flags, **doors)
+    written = {"log_format": log_format, "access_log": access_log or None}
+    settings = read_settings(config, **flags, **doors, **written)
     settings.check_exposure()
     chosen = [_chosen(name, settings, {}) for name in model or settings.models]
 
@@ -239,7 +251,7 @@ def _run_app(
 ) -> None:
     _pull_missing(chosen)
     console = Console()
-    with _json_log(log, console) as observers, _loop() as runner:
+    with log_of_service(settings, log, console) as observers, _loop() as runner:
         code = runner.run(run_app(plan, chosen, settings, observers, console))
     raise typer.Exit(code)
 
@@ -263,17 +275,3 @@ def _chosen(name: str, settings: Settings, flags: Mapping[str, object]) -> Model
     if is_folder(name):
         return table.settings(Path(name).absolute().name)
     return table.settings(Path(name).stem if Path(name).suffix == ".gguf" else name)
-
-
-@contextlib.contextmanager
-def _json_log(path: Path | None, console: Console) -> Iterator[list[Observer]]:
-    """Give the observers that write JSON lines: none, where they would tear up a live table."""
-    if path is None and console.is_terminal:
-        yield []
-        return
-    with path.open("a") if path else contextlib.nullcontext(sys.stderr) as stream:
-        json_log = JsonLog(stream)
-        try:
-            yield [json_log]
-        finally:
-            json_log.close()

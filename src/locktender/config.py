@@ -28,6 +28,7 @@ from pydantic_settings import (
 )
 
 from locktender.core.errors import ConfigError
+from locktender.core.log_line import LogFormat
 from locktender.http.host import is_loopback
 from locktender.http.settings import ConnectionSettings, Doors, DoorSettings, is_key
 from locktender.model.service import ServiceSettings
@@ -119,6 +120,8 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)  # the app's
     model_port: int = Field(default=8001, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=64)  # processes that serve the app
+    # Of each worker, for what in a chain is synchronous: one for as long as that waits.
+    threads: int = Field(default=128, ge=1, le=4096)
     api_key: _Key | None = None
     insecure: bool = False  # whether all the network may come in without a key
     allowed_hosts: _Names = Field(default_factory=list)
@@ -134,6 +137,8 @@ class Settings(BaseSettings):
     header_timeout_s: float | None = None
     idle_timeout_s: float | None = None
     extensions: bool = True  # of the wire, where a runnable is served; False: LangServe's only
+    log_format: LogFormat | None = None  # None: text on a terminal, else JSON
+    access_log: bool = False  # whether each request has a line in the log
     drain_s: float = Field(default=30.0, ge=0)
     max_body_bytes: int | None = Field(default=None, ge=1)
     max_body_values: int | None = Field(default=None, ge=1)

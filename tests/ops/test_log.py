@@ -9,7 +9,7 @@ from typing import Any, TextIO
 import pytest
 
 from locktender.core.events import DrainStarted, Outcome, RequestEnded, RequestReceived
-from locktender.ops.log import JsonLog
+from locktender.ops.log import Log
 
 MAX_LINES = 10_000  # that the log keeps while nobody reads
 
@@ -46,7 +46,7 @@ def read_until_all_are_told(reader: TextIO, n_events: int) -> tuple[list[int], i
 
 def test_each_event_is_one_line_of_json_in_order() -> None:
     stream = io.StringIO()
-    log = JsonLog(stream)
+    log = Log(stream)
     before = datetime.now(UTC).replace(microsecond=0)
     log(RequestReceived("r1", "m", "theirs"))
     log(RequestEnded("r1", "m", Outcome.COMPLETED, total_s=1.23456789, n_tokens=3))
@@ -73,7 +73,7 @@ def test_each_event_is_one_line_of_json_in_order() -> None:
 
 def test_a_caller_cannot_break_a_line() -> None:
     stream = io.StringIO()
-    log = JsonLog(stream)
+    log = Log(stream)
     log(RequestReceived("r1", "m", 'a"\n{"event": "DrainStarted"}\u2028'))
     log.close()
     (line,) = lines(stream)
@@ -82,7 +82,7 @@ def test_a_caller_cannot_break_a_line() -> None:
 
 def test_closing_writes_all_that_is_in_line() -> None:
     stream = io.StringIO()
-    log = JsonLog(stream)
+    log = Log(stream)
     for n in range(1000):
         log(DrainStarted(n))
     log.close()
@@ -93,7 +93,7 @@ def test_while_nobody_reads_no_caller_waits_and_what_is_dropped_is_counted_and_t
     pipe: tuple[TextIO, TextIO],
 ) -> None:
     reader, writer = pipe
-    log = JsonLog(writer)
+    log = Log(writer)
     n_events = MAX_LINES + 5_000  # more than the line and the pipe together hold
     for n in range(n_events):
         log(DrainStarted(n))
@@ -110,7 +110,7 @@ def test_closing_does_not_wait_for_a_reader_that_has_stalled(
 ) -> None:
     monkeypatch.setattr("locktender.ops.log._CLOSE_S", 0.01)
     reader, writer = pipe
-    log = JsonLog(writer)
+    log = Log(writer)
     n_events = MAX_LINES + 5_000
     for n in range(n_events):
         log(DrainStarted(n))
@@ -123,7 +123,7 @@ def test_when_the_reader_is_gone_the_log_is_silent_and_nobody_fails(
     pipe: tuple[TextIO, TextIO],
 ) -> None:
     reader, writer = pipe
-    log = JsonLog(writer)
+    log = Log(writer)
     reader.close()
     for n in range(3):
         log(DrainStarted(n))
@@ -132,7 +132,7 @@ def test_when_the_reader_is_gone_the_log_is_silent_and_nobody_fails(
 
 def test_when_the_stream_is_closed_the_log_is_silent_and_nobody_fails() -> None:
     stream = io.StringIO()
-    log = JsonLog(stream)
+    log = Log(stream)
     stream.close()
     log(DrainStarted(1))
     log.close()

@@ -20,6 +20,7 @@ from locktender.core.events import Observer, tell_all
 from locktender.deploy.crew import DOORS, NO_EXTENSIONS, Crew
 from locktender.deploy.display import show
 from locktender.deploy.local import LocalModels, model_layer
+from locktender.deploy.orders import ORDERS, Orders
 from locktender.deploy.server import ModelServer, listen
 from locktender.deploy.stop import Stop
 from locktender.http.settings import Doors
@@ -107,7 +108,11 @@ async def run_app(
             crew = Crew(
                 plan.target,
                 listener,
-                {**environment, DOORS: settings.doors.to_json()},
+                {
+                    **environment,
+                    DOORS: settings.doors.to_json(),
+                    ORDERS: Orders.of(settings).to_json(),
+                },
                 n_workers=plan.n_workers,
                 drain_s=settings.drain_s,
                 flags=() if settings.extensions else (NO_EXTENSIONS,),

@@ -2,13 +2,14 @@
 
 Started by `crew` as ``python -m locktender.deploy.worker FD TARGET DRAIN_S [--no-extensions]``.  It
 knows the model layer by its URL and key only (``LOCKTENDER_BASE_URL``, ``LOCKTENDER_API_KEY``), as
-any client.  Who may come in stands in its environment, where other users do not see it, until it
-has been read.  SIGTERM drains it; it ends when its standard input does, which its parent holds open
-and never writes to.
+any client.  Who may come in, and how it is to work, stands in its environment, where other users do
+not see it, until it has been read.  SIGTERM drains it; it ends when its standard input does, which
+its parent holds open and never writes to.
 """
 
 import asyncio
 import gc
+import logging
 import os
 import socket
 import sys
@@ -20,13 +21,18 @@ import uvloop
 
 from locktender.core.errors import ConfigError
 from locktender.deploy.crew import CONFIG_EXIT, DOORS, NO_EXTENSIONS
+from locktender.deploy.logs import log_of_worker, take_rest
+from locktender.deploy.orders import ORDERS, Orders
 from locktender.deploy.target import Target, load_target
+from locktender.deploy.threads import give_threads
 from locktender.http.door import Wire
 from locktender.http.settings import Doors
 from locktender.http.stack import server_config
 from locktender.wire.problem import langserve_problem
 
 __all__ = ["main"]
+
+_log = logging.getLogger("locktender.worker")  # this module's own name may be `__main__`
 
 # A pause for garbage holds every stream's tokens.  Requests make thousands of objects a second,
 # nearly all of which go without the collector; with Python's own thresholds it took a third of
@@ -41,21 +47,33 @@ def main(arguments: list[str]) -> int:
     """Serve ``arguments[1]`` on file descriptor ``arguments[0]`` until told to stop."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     descriptor, target, drain_s = int(arguments[0]), arguments[1], float(arguments[2])
-    told = os.environ.pop(DOORS, None)
-    doors = Doors() if told is None else Doors.from_json(told)
+    doors, orders = _told()
     gc.set_threshold(*_COLLECT_AFTER)  # before the app is loaded, which may know better
-    try:
-        found = load_target(target, extensions=NO_EXTENSIONS not in arguments[3:])
-    except ConfigError as error:
-        sys.stderr.write(f"locktender: {error.message}\n")
-        return CONFIG_EXIT
-    gc.collect()
-    gc.freeze()  # What was loaded stays: it need not be looked through again and again.
-    config = _config(found, doors, drain_s)
-    listener = socket.socket(fileno=descriptor)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(uvicorn.Server(config), listener))
+    with log_of_worker(orders) as log:
+        try:
+            found = load_target(target, extensions=NO_EXTENSIONS not in arguments[3:])
+        except ConfigError as error:
+            sys.stderr.write(f"locktender: {error.message}\n")
+            return CONFIG_EXIT
+        except Exception:  # noqa: BLE001 - the user's module, at whatever it does when it is imported
+            _log.exception("%s cannot be loaded", target)
+            return 1
+        take_rest(log)
+        gc.collect()
+        gc.freeze()  # What was loaded stays: it need not be looked through again and again.
+        config = _config(found, doors, drain_s)
+        listener = socket.socket(fileno=descriptor)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(uvicorn.Server(config), listener, orders.threads))
     return 0
+
+
+def _told() -> tuple[Doors, Orders]:
+    doors, orders = os.environ.pop(DOORS, None), os.environ.pop(ORDERS, None)
+    return (
+        Doors() if doors is None else Doors.from_json(doors),
+        Orders() if orders is None else Orders.from_json(orders),
+    )
 
 
 def _config(target: Target, doors: Doors, drain_s: float) -> uvicorn.Config:
@@ -71,7 +89,8 @@ def _config(target: Target, doors: Doors, drain_s: float) -> uvicorn.Config:
     )
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+async def _serve(server: uvicorn.Server, listener: socket.socket, n_threads: int) -> None:
+    give_threads(n_threads)
     collecting = asyncio.create_task(_collect_when_idle(server))
     try:
         await server.serve(sockets=[listener])

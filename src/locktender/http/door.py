@@ -8,7 +8,7 @@ way of spelling one gets past the key.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,7 +18,9 @@ from locktender.http.key import KEY_IS_WANTED, Keys
 from locktender.http.settings import DoorSettings
 from locktender.wire.problem import Problem
 
-__all__ = ["Door", "Wire"]
+__all__ = ["Door", "ProblemOf", "Wire", "send_problem"]
+
+ProblemOf: TypeAlias = Callable[[BaseException], Problem]  # in the form that callers read
 
 _HEALTH = frozenset({"/livez", "/readyz", "/health", "/healthz"})
 _LOOKING = frozenset({"GET", "HEAD"})
@@ -35,7 +37,7 @@ def _nothing_is_free(_scope: Scope) -> bool:
 class Wire:
     """What the door must know of the app behind it."""
 
-    problem_of: Callable[[BaseException], Problem]  # in the form that its callers read
+    problem_of: ProblemOf
     takes_x_api_key: bool
     is_free: Callable[[Scope], bool] = _nothing_is_free  # whether a scope asks for a page
 
@@ -61,7 +63,7 @@ class Door:
         try:
             self._check(scope)
         except LocktenderError as error:
-            await _refuse(scope, send, self._wire.problem_of(error))
+            await send_problem(scope, send, self._wire.problem_of(error))
             return
         await self._app(scope, receive, send)
 
@@ -125,7 +127,8 @@ def _unknown_host(given: Sequence[str]) -> str:
     )
 
 
-async def _refuse(scope: Scope, send: Send, problem: Problem) -> None:
+async def send_problem(scope: Scope, send: Send, problem: Problem) -> None:
+    """Answer a request with a problem."""
     headers = {**problem.headers, "content-length": str(len(problem.body))}
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     kind = "http.response"

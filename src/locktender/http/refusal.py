@@ -8,6 +8,7 @@ import asyncio
 import http
 from asyncio import Transport
 
+from locktender.http.request_name import ID_HEADER
 from locktender.wire.problem import Problem
 
 __all__ = ["Refusal"]
@@ -50,10 +51,14 @@ class Refusal:
             self._timer.cancel()
 
     @staticmethod
-    def answer(problem: Problem, status: int) -> bytes:
+    def answer(problem: Problem, status: int, request_id: str) -> bytes:
         """Return the whole answer that says `problem`."""
-        length = str(len(problem.body))
-        headers = {**problem.headers, "content-length": length, "connection": "close"}
+        headers = {
+            **problem.headers,
+            "content-length": str(len(problem.body)),
+            "connection": "close",
+            ID_HEADER: request_id,
+        }
         lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + problem.body

@@ -14,15 +14,16 @@ from typing import Protocol
 
 import orjson
 from fastapi import FastAPI, Request
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from locktender.core.errors import InvalidRequest, LocktenderError, UnknownModel
+from locktender.core.errors import LocktenderError, UnknownModel
 from locktender.core.events import Observer, Outcome, RequestEnded, RequestReceived
 from locktender.core.version import __version__
 from locktender.http.body import BodyBounds, read_body
 from locktender.http.offload import offload_of
+from locktender.http.request_name import name_of
+from locktender.http.unrouted import answer_unrouted
 from locktender.model.answer import Answer, Asked
 from locktender.model.dispatcher import Dispatcher
 from locktender.model.rendering import rendered
@@ -125,7 +126,7 @@ class ModelService:
         app.add_api_route("/v1/models/{name:path}", self.show_model, response_model=None)
         app.add_api_route("/livez", self.livez, response_model=None)
         app.add_api_route("/readyz", self.readyz, response_model=None)
-        app.add_exception_handler(HTTPException, _no_such_route)
+        answer_unrouted(app, openai_problem)
         return app
 
     def drain(self) -> None:
@@ -140,7 +141,9 @@ class ModelService:
 
     async def chat_completions(self, request: Request) -> Response:
         """Answer a chat, whole or as a stream."""
-        arrival = _Arrival(uuid.uuid4().hex, parse_id(request.headers.get(REQUEST_ID)))
+        caller_id = parse_id(request.headers.get(REQUEST_ID))
+        own_id = uuid.uuid4().hex if caller_id else name_of(request.scope).id
+        arrival = _Arrival(own_id, caller_id)
         try:
             return await self._admitted(request, arrival)
         except LocktenderError as error:
@@ -246,12 +249,3 @@ def _refusal(error: Exception, request_id: str | None = None) -> Response:
     problem = openai_problem(error)
     headers = {**problem.headers, **({REQUEST_ID.lower(): request_id} if request_id else {})}
     return Response(problem.body, problem.status, headers=headers)
-
-
-async def _no_such_route(request: Request, error: Exception) -> Response:
-    """Answer an unknown path or method in the form that OpenAI's clients read."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    message = f"There is no {request.method} {request.url.path} here."
-    refusal = _refusal(InvalidRequest(message))
-    refusal.status_code = status
-    return refusal
