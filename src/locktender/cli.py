@@ -151,6 +151,10 @@ def serve_app(
         typer.Option(help="A model to start; several are allowed. Default: all of the file."),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="App processes; they share the gate.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Of each worker, for synchronous chains. Default: 128."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Default: ./locktender.toml.")] = None,
     host: Annotated[str | None, typer.Option(help="Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Default: 8000; 0 takes a free one.")] = None,
@@ -165,6 +169,7 @@ def serve_app(
 ) -> None:
     """Serve an app or a chain, and the local models that it calls."""
     flags = {"host": host, "port": port, "model_port": model_port, "workers": workers}
+    flags["threads"] = threads
     doors = _door_flags(api_key, allowed_host, cors_origin, insecure=insecure)
     written = {"log_format": log_format, "access_log": access_log or None}
     settings = read_settings(config, **flags, **doors, **written)

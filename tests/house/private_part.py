@@ -141,7 +141,7 @@ PARTS: tuple[Part, ...] = (
         "app.answer",
         "Exceptions are answered in LangServe's form, whatever the app has for them.",
     ),
-    Part("starlette.applications.Starlette", "deploy.target", _IMPORT),
+    Part("starlette.applications.Starlette", "deploy.target http.unrouted", _IMPORT),
     Part("starlette.applications.Starlette.routes", "deploy.examine", "The app is one root."),
     Part(
         "starlette.applications.Starlette.state",

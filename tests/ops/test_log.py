@@ -1,5 +1,6 @@
 import io
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -9,7 +10,7 @@ from typing import Any, TextIO
 import pytest
 
 from locktender.core.events import DrainStarted, Outcome, RequestEnded, RequestReceived
-from locktender.ops.log import Log
+from locktender.ops.log import Log, take_records
 
 MAX_LINES = 10_000  # that the log keeps while nobody reads
 
@@ -136,3 +137,64 @@ def test_when_the_stream_is_closed_the_log_is_silent_and_nobody_fails() -> None:
     stream.close()
     log(DrainStarted(1))
     log.close()
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    """Give a logger that nobody else has, as it was before when the test ends."""
+    found = logging.getLogger("locktender.of_this_test")
+    yield found
+    found.handlers, found.propagate = [], True
+
+
+def test_records_and_events_are_lines_of_one_log_in_order(logger: logging.Logger) -> None:
+    stream = io.StringIO()
+    log = Log(stream)
+    take_records(log, [logger.name])
+    logger.warning("first: %d", 1)
+    log(DrainStarted(2))
+    logger.warning("third")
+    log.close()
+    first, second, third = lines(stream)
+    assert (first["message"], first["level"]) == ("first: 1", "warning")
+    assert second["event"] == "DrainStarted"
+    assert third["message"] == "third"
+
+
+def test_in_a_text_an_event_is_a_line_of_words() -> None:
+    stream = io.StringIO()
+    log = Log(stream, "text")
+    log(RequestReceived("r1", "m", "a\nb"))
+    log.close()
+    (line,) = stream.getvalue().splitlines()
+    assert line.endswith(" RequestReceived request_id=r1 model=m caller_id=a\\nb")
+
+
+def test_who_records_waits_for_no_reader_and_what_is_dropped_is_told(
+    pipe: tuple[TextIO, TextIO], logger: logging.Logger
+) -> None:
+    reader, writer = pipe
+    log = Log(writer)
+    take_records(log, [logger.name])
+    n_records = MAX_LINES + 5_000
+    for n in range(n_records):
+        logger.warning("%d", n)
+    n_told = 0
+    while n_told < n_records:
+        line = json.loads(reader.readline())
+        n_told += line.get("n", 1)
+    log.close()
+    assert n_told == n_records
+
+
+def test_a_record_whose_arguments_do_not_fit_harms_nobody(
+    logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    stream = io.StringIO()
+    log = Log(stream)
+    take_records(log, [logger.name])
+    logger.warning("%d", "no number")
+    logger.warning("next")
+    log.close()
+    assert [line["message"] for line in lines(stream)] == ["next"]

@@ -5,10 +5,11 @@ app is touched.
 """
 
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from locktender.core.scope import current_request
-from locktender.http.request_name import is_named, naming
+from locktender.http.request_name import ID_HEADER, is_named, name_of, naming
 
 __all__ = ["NamedRoute"]
 
@@ -24,5 +25,8 @@ class NamedRoute(APIRoute):
         before = current_request.get()  # of a caller in this process
         try:
             await super().handle(scope, receive, naming(scope, send))
+        except HTTPException as error:  # a method that it does not have; answered further out
+            error.headers = {**(error.headers or {}), ID_HEADER: name_of(scope).id}
+            raise
         finally:
             current_request.set(before)

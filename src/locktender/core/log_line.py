@@ -79,7 +79,7 @@ def write_line(fields: Mapping[str, Any], kind: LogFormat) -> str:
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     request = current_request.get()
     named = {} if request is None else {"request_id": request.id, "route": request.route}
-    known = {**named, **getattr(record, "fields", {})}
+    known = {**named, **vars(record).get("fields", {})}
     fields = {
         "at": instant(record.created),
         "level": record.levelname.lower(),

@@ -11,7 +11,6 @@
 It reads what is private in uvicorn's class; the house's table of private parts has the names.
 """
 
-import uuid
 from asyncio import Transport
 from asyncio.events import TimerHandle
 from collections.abc import Callable, Iterable
@@ -28,7 +27,6 @@ from locktender.core.errors import (
     TooManyConnections,
 )
 from locktender.http.abort import offer
-from locktender.http.access import tell
 from locktender.http.crowd import Crowd
 from locktender.http.refusal import Refusal
 from locktender.http.settings import ConnectionSettings
@@ -241,16 +239,10 @@ class BoundedProtocol(HttpToolsProtocol):
         answer = None
         # Nothing can be put into an answer that is under way.
         if not self._is_answering() and not self.transport.is_closing():
-            answer = self._refusal_of(self._problem_of(error), status)
+            problem = self._problem_of(error)
+            answer = Refusal.answer(problem, status or problem.status, self.client)
         may_linger = self._crowd.linger(self)
         self._refusal = Refusal(self.transport, self.loop, answer, may_linger=may_linger)
-
-    def _refusal_of(self, problem: Problem, status: int | None) -> bytes:
-        request_id, status = uuid.uuid4().hex, status or problem.status
-        client = self.client[0] if self.client else None
-        what = f"a connection was answered {status}"
-        tell(what, request_id=request_id, status=status, bytes=len(problem.body), client=client)
-        return Refusal.answer(problem, status, request_id)
 
 
 def _head_without_offer(

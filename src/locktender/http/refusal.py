@@ -6,8 +6,10 @@ sending side alone is closed, and what still comes is thrown away, within bounds
 
 import asyncio
 import http
+import uuid
 from asyncio import Transport
 
+from locktender.http.access import tell
 from locktender.http.request_name import ID_HEADER
 from locktender.wire.problem import Problem
 
@@ -51,8 +53,16 @@ class Refusal:
             self._timer.cancel()
 
     @staticmethod
-    def answer(problem: Problem, status: int, request_id: str) -> bytes:
-        """Return the whole answer that says `problem`."""
+    def answer(problem: Problem, status: int, client: tuple[str, int] | None) -> bytes:
+        """Return the whole answer that says `problem`, and write it into the access log."""
+        request_id = uuid.uuid4().hex
+        tell(
+            f"a connection was refused {status}",
+            request_id=request_id,
+            status=status,
+            bytes=len(problem.body),
+            client=client[0] if client else None,
+        )
         headers = {
             **problem.headers,
             "content-length": str(len(problem.body)),
