@@ -276,7 +276,7 @@ def _chosen(name: str, settings: Settings, flags: Mapping[str, object]) -> Model
     given = {flag: value for flag, value in flags.items() if value is not None}
     if name in settings.models:
         return settings.models[name].model_copy(update=given).settings(name)
-    table = ModelTable(source=name).model_copy(update=given)
+    table = ModelTable().model_copy(update={"source": name, **given})
     if is_folder(name):
         return table.settings(Path(name).absolute().name)
     return table.settings(Path(name).stem if Path(name).suffix == ".gguf" else name)

@@ -6,8 +6,9 @@ becomes one sentence that says where it is.  Nobody else reads the environment.
 
 import os
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +18,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -31,6 +33,7 @@ from locktender.core.errors import ConfigError
 from locktender.core.log_line import LogFormat
 from locktender.http.host import is_loopback
 from locktender.http.settings import ConnectionSettings, Doors, DoorSettings, is_key
+from locktender.model.engine import ENGINES, check_engine
 from locktender.model.service import ServiceSettings
 from locktender.model.settings import GateSettings, ModelSettings, SupervisionSettings
 from locktender.model.source import is_folder
@@ -56,6 +59,16 @@ def _sendable(key: SecretStr) -> SecretStr:
     return key
 
 
+def _no_flag_for_a_number(cls: type[BaseModel], given: Any) -> Any:
+    """Refuse true and false where a number is asked for; pydantic takes them for 1 and 0."""
+    for name, value in given.items() if isinstance(given, dict) else ():
+        field = cls.model_fields.get(name)
+        kinds = set() if field is None else {field.annotation, *get_args(field.annotation)}
+        if isinstance(value, bool) and kinds & {int, float}:
+            raise ValueError(f"`{name}` must be a number, not {str(value).lower()}")
+    return given
+
+
 _Names = Annotated[list[str], NoDecode, BeforeValidator(_listed)]
 _Key = Annotated[SecretStr, AfterValidator(_sendable)]
 
@@ -63,7 +76,9 @@ _Key = Annotated[SecretStr, AfterValidator(_sendable)]
 class ModelTable(BaseModel):
     """One ``[models.NAME]``; what is left out has the defaults of `model.settings`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    _refuse_flags = model_validator(mode="before")(_no_flag_for_a_number)
 
     source: str | None = None
     engine: str | None = None
@@ -94,29 +109,47 @@ class ModelTable(BaseModel):
 
     def settings(self, name: str) -> ModelSettings:
         """Return the settings of the model `name`.  Raises: ConfigError."""
+        try:
+            return self._checked(name)
+        except ConfigError as error:
+            message = f"The model {name!r} cannot be served as it is set. {error.message}"
+            raise ConfigError(message) from error
+
+    def _checked(self, name: str) -> ModelSettings:
+        for field in ("source", "engine", "preset"):
+            text = getattr(self, field)
+            if text is not None and not text.strip():
+                raise ConfigError(f"`{field}` must not be empty: name one, or leave it out.")
+        if self.preset and "preset" in self.options:
+            raise ConfigError("`preset` is set twice: leave it out of the table of options.")
         options = {**self.options, **({"preset": self.preset} if self.preset else {})}
         source = self.source or name
         engine = self.engine or (_FOLDER_ENGINE if is_folder(source) else None)
-        return replace(
+        model = replace(
             ModelSettings(name, source=source),
             **({"engine": engine} if engine else {}),
             options=tuple(sorted(options.items())),
             gate=_slice(GateSettings, self),
             supervision=_slice(SupervisionSettings, self),
         )
+        check_engine(model.engine, model.options)
+        return model
 
 
 class Settings(BaseSettings):
     """All settings of a process."""
 
     model_config = SettingsConfigDict(
+        allow_inf_nan=False,
         env_prefix="LOCKTENDER_",
         env_nested_delimiter="__",
         extra="forbid",
         hide_input_in_errors=True,  # which may be a key
     )
 
-    host: str = "127.0.0.1"  # loopback: only this machine comes in
+    _refuse_flags = model_validator(mode="before")(_no_flag_for_a_number)
+
+    host: str = Field(default="127.0.0.1", min_length=1)  # loopback: only this machine comes in
     port: int = Field(default=8000, ge=0, le=65535)  # the app's
     model_port: int = Field(default=8001, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=64)  # processes that serve the app
@@ -184,10 +217,9 @@ def read_settings(path: Path | None, **flags: Any) -> Settings:
 
     Raises: ConfigError.
     """
-    if path is not None and not path.is_file():
-        message = f"There is no file {str(path)!r}."
-        raise ConfigError(message)
     file = path or Path(FILE_NAME)
+    if not file.is_file() and (path is not None or os.path.lexists(file)):
+        raise ConfigError(_no_file(file))
 
     class FileSettings(Settings):
         @classmethod
@@ -205,16 +237,43 @@ def read_settings(path: Path | None, **flags: Any) -> Settings:
     try:
         return FileSettings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(step) for step in first["loc"])
-        message = f"The setting `{where}` is wrong: {first['msg'].lower()}."
-        raise ConfigError(message) from error
+        raise ConfigError(_told(error)) from error
     except SettingsError as error:  # A table that is not JSON: the file's are read as they are.
         message = f"The environment cannot be read: {error}."
         raise ConfigError(message) from error
-    except ValueError as error:  # The file is not TOML.
+    except (ValueError, OSError) as error:  # The file is not TOML, or not ours to read.
         message = f"The file {str(file)!r} cannot be read: {error}."
         raise ConfigError(message) from error
+
+
+def _no_file(file: Path) -> str:
+    if file.is_dir():
+        return (
+            f"{str(file)!r} is a folder: name a file of settings by --config, or move the folder."
+        )
+    if os.path.lexists(file):
+        return f"{str(file)!r} is no file that can be read: name another one by --config."
+    return f"There is no file {str(file)!r}."
+
+
+def _told(error: ValidationError) -> str:
+    """Return the first mistake, where it is, and what was probably meant."""
+    first = error.errors(include_url=False)[0]
+    *table, name = first["loc"] or [""]
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        kind: type[BaseModel] = ModelTable if table[:1] == ["models"] else Settings
+        if kind is ModelTable and any(name in engine.options for engine in ENGINES.values()):
+            place = ".".join([*map(str, table), "options"])
+            return f"`{where}` is an option of an engine: write `{name}` below `[{place}]`."
+        near = get_close_matches(str(name), kind.model_fields, 1)
+        meant = f" Is `{near[0]}` meant?" if near else ""
+        return f"There is no setting `{where}`.{meant}"
+    said = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error" and said.startswith("`"):
+        where = ".".join([*map(str, first["loc"]), said.split("`")[1]])
+        said = said.rpartition("` ")[2]
+    return f"The setting `{where}` is wrong: {said[:1].lower()}{said[1:]}."
 
 
 def _slice(kind: type[_Slice], source: BaseModel) -> _Slice:

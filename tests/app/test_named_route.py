@@ -59,6 +59,7 @@ def app() -> FastAPI:
     ],
 )
 async def test_each_answer_of_our_routes_has_its_id(
+    *,
     method: str,
     path: str,
     body: Any,
@@ -106,11 +107,11 @@ async def test_a_failure_is_one_record_with_the_id_that_the_caller_got(
 async def test_the_chain_and_its_log_know_the_id(
     serve: Serve, client: aiohttp.ClientSession
 ) -> None:
-    seen: list[tuple[str | None, str | None]] = []
+    seen: list[tuple[str, ...]] = []
 
     def look(value: int) -> int:  # in a thread
         outer, name = outer_request.get(), current_request.get()
-        seen.append((outer and outer.caller_id, name and name.id))
+        seen.append((str(outer and outer.caller_id), str(name and name.id)))
         return value
 
     app = FastAPI()

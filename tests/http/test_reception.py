@@ -53,7 +53,7 @@ def lines() -> Iterator[list[logging.LogRecord]]:
     records: list[logging.LogRecord] = []
     logger = logging.getLogger("locktender.access")
     listener = logging.Handler()
-    listener.emit = records.append  # type: ignore[method-assign]  # that is all it is to do
+    listener.emit = records.append  # type: ignore[method-assign,assignment]  # that is all
     logger.addHandler(listener)
     access.switch(is_on=True)
     yield records

@@ -17,6 +17,7 @@ from fastapi import FastAPI, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from locktender.core.bounds import check_counts, check_seconds
 from locktender.core.errors import LocktenderError, UnknownModel
 from locktender.core.events import Observer, Outcome, RequestEnded, RequestReceived
 from locktender.core.version import __version__
@@ -51,6 +52,12 @@ class ServiceSettings:
     # text, and for so long.  Its place is free then; beyond either its connection is cut off.
     max_unread_bytes: int = 1_000_000
     unread_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that cannot work."""
+        check_counts(self, 1, "max_body_bytes", "max_body_values")
+        check_counts(self, 0, "max_unread_bytes")
+        check_seconds(self, 0.001, "body_timeout_s", "keep_alive_s", "unread_s")
 
 
 class Health(Protocol):

@@ -29,7 +29,7 @@ from locktender.core.request import (
     TextInput,
     TokenInput,
 )
-from locktender.model.engine import EngineSpec, Limits, Output
+from locktender.model.engine import EngineSpec, Limits, Output, check_options
 from locktender.model.prompt import answer_room, check_ids
 from locktender.model.stop import StopStrings
 
@@ -85,12 +85,13 @@ class EchoStepper:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,  # noqa: TID251 - a pace is what it is for
     ) -> None:
-        context_tokens = int(spec.option("context_tokens", 8192))
-        kv_tokens = int(spec.option("kv_tokens", spec.max_running * context_tokens))
+        check_options("echo", spec.options)
+        context_tokens = spec.option("context_tokens", 8192)
+        kv_tokens = spec.option("kv_tokens", spec.max_running * context_tokens)
         self.limits = Limits(spec.max_running, min(context_tokens, kv_tokens), kv_tokens)
-        self._n_words = int(spec.option("words", 0))
-        self._tokens_per_s = float(spec.option("tokens_per_s", 0.0))
-        self._step_s = float(spec.option("step_s", 0.0))
+        self._n_words = spec.option("words", 0)
+        self._tokens_per_s: float = spec.option("tokens_per_s", 0.0)
+        self._step_s: float = spec.option("step_s", 0.0)
         self._gate = gate
         self._clock = clock
         self._sleep = sleep
