@@ -36,7 +36,7 @@ from locktender.adopt.wait import (
 )
 from locktender.app.background import background
 from locktender.app.completion import cancelled_with
-from locktender.core.bounds import check_counts, check_flags, check_seconds
+from locktender.core.bounds import check_counts, check_flags
 from locktender.core.errors import WaitTooLong
 from locktender.core.events import Event, Observer
 from locktender.core.request import GenerationRequest, TextInput
@@ -61,15 +61,10 @@ class GuardSettings:
     # For keys and values of the texts that are answered together; None: 1 GiB, 256 MiB on a CPU.
     kv_bytes: int | None = None
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        check_counts(self, 1, "max_running", "kv_bytes")
-        check_counts(self, 0, "max_waiting")
-        check_seconds(self, 0.001, "max_wait_s", "timeout_s")
-        check_flags(self, "batch")
-
     def gate(self, max_batch: int = 1) -> GateSettings:
         """Return them as the gate's.  Raises: ConfigError for bounds that cannot work."""
+        check_counts(self, 1, "max_running", "kv_bytes")
+        check_flags(self, "batch")
         return GateSettings(
             max_running=self.max_running * max_batch,
             max_waiting=self.max_waiting,
