@@ -29,7 +29,7 @@ from locktender.core.request import (
     TextInput,
     TokenInput,
 )
-from locktender.model.engine import EngineSpec, Limits, Output, check_options
+from locktender.model.engine import EngineSpec, Limits, Output
 from locktender.model.prompt import answer_room, check_ids
 from locktender.model.stop import StopStrings
 
@@ -85,7 +85,6 @@ class EchoStepper:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,  # noqa: TID251 - a pace is what it is for
     ) -> None:
-        check_options("echo", spec.options)
         context_tokens = spec.option("context_tokens", 8192)
         kv_tokens = spec.option("kv_tokens", spec.max_running * context_tokens)
         self.limits = Limits(spec.max_running, min(context_tokens, kv_tokens), kv_tokens)
