@@ -150,11 +150,14 @@ def logger() -> Iterator[logging.Logger]:
 def test_records_and_events_are_lines_of_one_log_in_order(logger: logging.Logger) -> None:
     stream = io.StringIO()
     log = Log(stream)
-    take_records(log, [logger.name])
+    leave = take_records(log, [logger.name])
     logger.warning("first: %d", 1)
     log(DrainStarted(2))
     logger.warning("third")
+    leave()
+    logger.debug("nobody's")
     log.close()
+    assert (logger.handlers, logger.propagate) == ([], True)
     first, second, third = lines(stream)
     assert (first["message"], first["level"]) == ("first: 1", "warning")
     assert second["event"] == "DrainStarted"

@@ -36,7 +36,7 @@ def log_of_service(
     """
     with contextlib.ExitStack() as stack:
         log = _begun(settings.log_format, stack, has_access=settings.access_log)
-        take_records(log, [_ROOT])
+        stack.callback(take_records(log, [_ROOT]))
         if path is not None:
             events = Log(stack.enter_context(path.open("a")))
             stack.callback(events.close)
@@ -50,7 +50,7 @@ def log_of_worker(orders: Orders) -> Iterator[Log]:
     """Set up the log of this worker; `take_rest` of it when the app is loaded."""
     with contextlib.ExitStack() as stack:
         log = _begun(orders.log_format, stack, has_access=orders.access_log)
-        take_records(log, _OURS)
+        stack.callback(take_records(log, _OURS))
         yield log
 
 

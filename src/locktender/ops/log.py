@@ -9,7 +9,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, TextIO
 
@@ -89,12 +89,23 @@ class Records(logging.Handler):
             self.handleError(record)
 
 
-def take_records(log: Log, loggers: Iterable[str]) -> None:
-    """Have `log` write what those of Python's `loggers` record, and nobody above them; "": all."""
-    for name in loggers:
-        logger = logging.getLogger(name)
-        logger.addHandler(Records(log))
+def take_records(log: Log, loggers: Iterable[str]) -> Callable[[], None]:
+    """Have `log` write what those of Python's `loggers` record, and nobody above them; "": all.
+
+    Return what undoes it.
+    """
+    taken = [logging.getLogger(name) for name in loggers]
+    records = Records(log)
+    for logger in taken:
+        logger.addHandler(records)
         logger.propagate = False
+
+    def leave() -> None:
+        for logger in taken:
+            logger.removeHandler(records)
+            logger.propagate = True
+
+    return leave
 
 
 def _rounded(fields: Mapping[str, Any]) -> dict[str, Any]:
