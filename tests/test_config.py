@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from locktender.config import FILE_NAME, read_settings
+from locktender.config import FILE_NAME, read_environment, read_settings
 from locktender.core.errors import ConfigError
 from locktender.http.settings import ConnectionSettings, Doors, DoorSettings
 from locktender.model.service import ServiceSettings
@@ -345,3 +345,14 @@ def test_all_the_network_comes_in_with_a_key_or_on_purpose_only(host: str) -> No
     read_settings(None, host=host, insecure=True).check_exposure()
     for loopback in ("127.0.0.1", "::1", "localhost"):
         read_settings(None, host=loopback).check_exposure()
+
+
+def test_the_environment_alone_is_read_without_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "port = 9000\nthreads = 3")
+    monkeypatch.setenv("LOCKTENDER_THREADS", "4")
+    assert (read_environment(port=1).port, read_environment().threads) == (1, 4)
+    monkeypatch.setenv("LOCKTENDER_THREADS", "0")
+    with pytest.raises(ConfigError, match=r"^The setting `threads` is wrong: "):
+        read_environment()

@@ -15,7 +15,7 @@ from rich.markup import escape
 from locktender.cli_doctor import examine_models
 from locktender.cli_models import models_app, pull_shown
 from locktender.cli_new import new_project
-from locktender.config import ModelTable, Settings, read_settings
+from locktender.config import ModelTable, Settings, read_environment, read_settings
 from locktender.core.errors import ConfigError
 from locktender.core.version import __version__
 from locktender.deploy.check import check as check_demo
@@ -197,7 +197,7 @@ def serve_demo(
 ) -> None:
     """Serve a chain on a real local model, to be tried by many callers at once."""
     # No file is read: the demo is the same wherever it is started.
-    settings = Settings(port=0 if check else port, model_port=0, workers=workers)
+    settings = read_environment(port=0 if check else port, model_port=0, workers=workers)
     settings.check_exposure()
     key = settings.api_key.get_secret_value() if settings.api_key else None
     console = Console()

@@ -5,6 +5,7 @@ becomes one sentence that says where it is.  Nobody else reads the environment.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -38,7 +39,7 @@ from locktender.model.service import ServiceSettings
 from locktender.model.settings import GateSettings, ModelSettings, SupervisionSettings
 from locktender.model.source import is_folder
 
-__all__ = ["FILE_NAME", "ModelTable", "Settings", "read_settings"]
+__all__ = ["FILE_NAME", "ModelTable", "Settings", "read_environment", "read_settings"]
 
 FILE_NAME = "locktender.toml"
 _FOLDER_ENGINE = "transformers"  # where the source is a folder and no engine is named
@@ -234,15 +235,24 @@ def read_settings(path: Path | None, **flags: Any) -> Settings:
             from_file = TomlConfigSettingsSource(settings_cls, file)
             return init_settings, env_settings, from_file
 
+    return _made(FileSettings, str(file), flags)
+
+
+def read_environment(**flags: Any) -> Settings:
+    """Read the settings from the environment alone; `flags` win.  Raises: ConfigError."""
+    return _made(Settings, "", flags)
+
+
+def _made(kind: type[Settings], file: str, flags: Mapping[str, Any]) -> Settings:
     try:
-        return FileSettings(**{name: value for name, value in flags.items() if value is not None})
+        return kind(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         raise ConfigError(_told(error)) from error
     except SettingsError as error:  # A table that is not JSON: the file's are read as they are.
         message = f"The environment cannot be read: {error}."
         raise ConfigError(message) from error
     except (ValueError, OSError) as error:  # The file is not TOML, or not ours to read.
-        message = f"The file {str(file)!r} cannot be read: {error}."
+        message = f"The file {file!r} cannot be read: {error}."
         raise ConfigError(message) from error
 
 
