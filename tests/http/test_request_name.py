@@ -1,10 +1,20 @@
 """What a request is called, and where its name goes."""
 
+from collections.abc import Iterator
+
 import pytest
 from starlette.types import Message
 
 from locktender.core.scope import current_request
 from locktender.http.request_name import is_named, name_of, naming
+
+
+@pytest.fixture(autouse=True)
+def nobody() -> Iterator[None]:
+    """Begin and end with no request."""
+    token = current_request.set(None)
+    yield
+    current_request.reset(token)
 
 
 def scope_of(path: str = "/run", *ids: bytes) -> dict[str, object]:
