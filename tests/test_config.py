@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from locktender.config import FILE_NAME, read_settings
+from locktender.config import FILE_NAME, read_environment, read_settings
 from locktender.core.errors import ConfigError
 from locktender.http.settings import ConnectionSettings, Doors, DoorSettings
 from locktender.model.service import ServiceSettings
@@ -85,7 +85,7 @@ def test_a_models_table_is_handed_out_in_the_slices_of_the_model_layer(folder: P
         replicas = 2
         hang_s = 7.5
         [models.small.options]
-        max_num_batched_tokens = 256
+        max_batched_tokens = 256
         prefix_cache = false
         """,
     )
@@ -94,7 +94,7 @@ def test_a_models_table_is_handed_out_in_the_slices_of_the_model_layer(folder: P
         source="smollm2-135m-instruct",
         engine="openvino",
         options=(
-            ("max_num_batched_tokens", 256),
+            ("max_batched_tokens", 256),
             ("prefix_cache", False),
             ("preset", "exact"),
         ),
@@ -137,11 +137,11 @@ def test_every_setting_of_the_model_layer_can_be_set(folder: Path) -> None:
     [
         (
             "hots = 'a'",
-            "The setting `hots` is wrong: extra inputs are not permitted.",
+            "There is no setting `hots`. Is `host` meant?",
         ),
         (
             "[models.m]\nmax_runing = 2",
-            "The setting `models.m.max_runing` is wrong: extra inputs are not permitted.",
+            "There is no setting `models.m.max_runing`. Is `max_running` meant?",
         ),
         (
             "model_port = 70000",
@@ -164,6 +164,86 @@ def test_a_mistake_in_the_file_is_one_sentence_that_says_where_it_is(
     with pytest.raises(ConfigError) as caught:
         read_settings(None)
     assert caught.value.message == sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("max_connections = true", "`max_connections` is wrong: must be a number, not true"),
+        ("drain_s = nan", "`drain_s` is wrong: "),
+        ("drain_s = inf", "`drain_s` is wrong: "),
+        ("unread_s = -inf", "`unread_s` is wrong: "),
+        ("threads = 0", "`threads` is wrong: "),
+        ("threads = true", "`threads` is wrong: must be a number, not true"),
+        ("host = ''", "`host` is wrong: "),
+        ("log_format = 'xml'", "`log_format` is wrong: "),
+        ("[models.m]\nmax_running = true", "`models.m.max_running` is wrong: must be a number"),
+        ("[models.m]\nbatch_share = false", "`models.m.batch_share` is wrong: must be a number"),
+        ("[models.m]\nmax_wait_s = nan", "`models.m.max_wait_s` is wrong: "),
+        ("[models.m]\nkv_tokens = 10", "write `kv_tokens` below `[models.m.options]`"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_its_name(
+    folder: Path, text: str, sentence: str
+) -> None:
+    write(folder, text)
+    with pytest.raises(ConfigError) as refused:
+        read_settings(None)
+    assert sentence in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ("backoff_s = -1", "`backoff_s` must be a number of seconds, at least 0"),
+        ("source = ''", "`source` must not be empty"),
+        ("engine = ' '", "`engine` must not be empty"),
+        ("preset = ''", "`preset` must not be empty"),
+        ("engine = 'openvinoo'", "There is no engine 'openvinoo': use one of echo, openvino"),
+        ("engine = 'nowhere:Engine'", "The engine 'nowhere:Engine' is not installed"),
+        ("preset = 'exactly'", "There is no preset 'exactly': use one of exact, fast."),
+        ("engine = 'echo'\npreset = 'exact'", "The engine 'echo' has no option 'preset'"),
+        ("preset = 'fast'\noptions = {preset = 'exact'}", "`preset` is set twice"),
+        ("options = {kv_tokens = 10}", "'kv_tokens' must be a whole number, at least 64: not 10"),
+        ("options = {kv_tokens = true}", "'kv_tokens' must be a whole number"),
+        ("options = {kv_tokens = 1e9}", "'kv_tokens' must be a whole number"),
+        ("options = {prefix_cache = 0}", "'prefix_cache' must be true or false"),
+        ("engine = 'echo'\noptions = {step_s = -1}", "'step_s' must be a number, at least 0"),
+        ("engine = 'transformers'\noptions = {dtype = 'int3'}", "There is no dtype 'int3'"),
+        ("engine = 'transformers'\noptions = {device = ''}", "'device' must be a text"),
+    ],
+)
+def test_a_model_that_cannot_be_meant_is_refused_before_it_is_served(
+    folder: Path, table: str, sentence: str
+) -> None:
+    write(folder, f"[models.m]\n{table}")
+    with pytest.raises(ConfigError) as refused:
+        read_settings(None).model("m")
+    assert refused.value.message.startswith("The model 'm' cannot be served as it is set. ")
+    assert sentence in refused.value.message
+
+
+def test_a_model_without_a_name_is_refused(folder: Path) -> None:
+    write(folder, "[models.'']\nengine = 'echo'")
+    with pytest.raises(ConfigError, match="A model's name has 1 to 200 characters"):
+        read_settings(None).model("")
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(folder: Path) -> None:
+    (folder / FILE_NAME).mkdir()
+    with pytest.raises(ConfigError, match=r"^'locktender\.toml' is a folder: "):
+        read_settings(None)
+    with pytest.raises(ConfigError, match=r"^'.' is a folder: "):
+        read_settings(Path())
+
+
+def test_a_link_that_leads_nowhere_and_a_pipe_are_no_files(folder: Path) -> None:
+    (folder / FILE_NAME).symlink_to("nowhere.toml")
+    with pytest.raises(ConfigError, match=r"^'locktender\.toml' is no file that can be read"):
+        read_settings(None)
+    os.mkfifo(folder / "pipe.toml")
+    with pytest.raises(ConfigError, match=r"^'pipe\.toml' is no file that can be read"):
+        read_settings(Path("pipe.toml"))
 
 
 def test_a_file_that_is_not_there_is_named() -> None:
@@ -275,3 +355,14 @@ def test_the_models_stay_on_the_loopback_below_an_app_unless_asked(folder: Path)
     assert (settings.host_below_app, settings.host_of_models) == ("192.0.2.8", "192.0.2.8")
     assert settings.doors_at("192.0.2.8").door.hosts == ("192.0.2.8",)
     assert settings.doors.door.hosts == ("192.0.2.7",)
+
+
+def test_the_environment_alone_is_read_without_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "port = 9000\nthreads = 3")
+    monkeypatch.setenv("LOCKTENDER_THREADS", "4")
+    assert (read_environment(port=1).port, read_environment().threads) == (1, 4)
+    monkeypatch.setenv("LOCKTENDER_THREADS", "0")
+    with pytest.raises(ConfigError, match=r"^The setting `threads` is wrong: "):
+        read_environment()

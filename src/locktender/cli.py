@@ -1,9 +1,8 @@
 """The command line: flags become settings, and `deploy` does the rest."""
 
 import asyncio
-import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,18 +15,17 @@ from rich.markup import escape
 from locktender.cli_doctor import examine_models
 from locktender.cli_models import models_app, pull_shown
 from locktender.cli_new import new_project
-from locktender.config import ModelTable, Settings, read_settings
+from locktender.config import ModelTable, Settings, read_environment, read_settings
 from locktender.core.errors import ConfigError
-from locktender.core.events import Observer
 from locktender.core.version import __version__
 from locktender.deploy.check import check as check_demo
 from locktender.deploy.listener import Place
+from locktender.deploy.logs import log_of_service
 from locktender.deploy.run import AppPlan, run_app, run_models
 from locktender.model.catalogue import find_known
 from locktender.model.engine import reads_gguf
 from locktender.model.settings import ModelSettings
 from locktender.model.source import is_folder
-from locktender.ops.log import JsonLog
 
 __all__ = ["app", "main"]
 
@@ -67,6 +65,17 @@ _DrainNotice = Annotated[
 _Insecure = Annotated[
     bool, typer.Option("--insecure", help="Let all the network in without a key.")
 ]
+
+# The log of both.
+_Log = Annotated[
+    Path | None,
+    typer.Option(help="Where events go, as JSON; default: standard error, if no terminal."),
+]
+_LogFormat = Annotated[
+    str | None,
+    typer.Option(help="text or json; default: text on a terminal, else json."),
+]
+_AccessLog = Annotated[bool, typer.Option("--access-log", help="Write a line for each request.")]
 
 
 def main() -> None:
@@ -117,15 +126,21 @@ def serve_models(
     ] = None,
     max_running: Annotated[int | None, typer.Option(help="Requests in the engine.")] = None,
     max_waiting: Annotated[int | None, typer.Option(help="Requests in the gate.")] = None,
-    log: Annotated[
-        Path | None,
-        typer.Option(help="Where JSON lines go; default: standard error, if no terminal."),
-    ] = None,
+    log: _Log = None,
+    log_format: _LogFormat = None,
+    access_log: _AccessLog = False,
 ) -> None:
     """Serve local models, OpenAI-compatible, behind a bounded gate."""
     doors = _door_flags(api_key, allowed_host, cors_origin, root_path, insecure=insecure)
-    places = {"host": host, "model_host": host, "model_port": port}
-    settings = read_settings(config, **places, **doors, drain_notice_s=drain_notice_s)
+    flags = {
+        "host": host,
+        "model_host": host,
+        "model_port": port,
+        "drain_notice_s": drain_notice_s,
+        "log_format": log_format,
+        "access_log": access_log or None,
+    }
+    settings = read_settings(config, **flags, **doors)
     settings.check_exposure(settings.host_of_models)
     table = {
         "engine": engine,
@@ -139,7 +154,7 @@ def serve_models(
         raise ConfigError(message)
     _pull_missing(chosen)
     console = Console()
-    with _json_log(log, console) as observers, _loop() as runner:
+    with log_of_service(settings, log, console) as observers, _loop() as runner:
         runner.run(run_models(chosen, settings, observers, console))
 
 
@@ -154,6 +169,10 @@ def serve_app(
         typer.Option(help="A model to start; several are allowed. Default: all of the file."),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="App processes; they share the gate.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Of each worker, for synchronous chains. Default: 128."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Default: ./locktender.toml.")] = None,
     host: Annotated[str | None, typer.Option(help="The app's. Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Default: 8000; 0 takes a free one.")] = None,
@@ -167,7 +186,9 @@ def serve_app(
     insecure: _Insecure = False,
     root_path: _RootPath = None,
     drain_notice_s: _DrainNotice = None,
-    log: Annotated[Path | None, typer.Option(help="Where JSON lines go.")] = None,
+    log: _Log = None,
+    log_format: _LogFormat = None,
+    access_log: _AccessLog = False,
 ) -> None:
     """Serve an app or a chain, and the local models that it calls."""
     flags = {
@@ -176,7 +197,10 @@ def serve_app(
         "model_host": model_host,
         "model_port": model_port,
         "workers": workers,
+        "threads": threads,
         "drain_notice_s": drain_notice_s,
+        "log_format": log_format,
+        "access_log": access_log or None,
     }
     doors = _door_flags(api_key, allowed_host, cors_origin, root_path, insecure=insecure)
     settings = read_settings(config, **flags, **doors)
@@ -206,7 +230,7 @@ def serve_demo(
 ) -> None:
     """Serve a chain on a real local model, to be tried by many callers at once."""
     # No file is read: the demo is the same wherever it is started.
-    settings = Settings(port=0 if check else port, model_port=0, workers=workers)
+    settings = read_environment(port=0 if check else port, model_port=0, workers=workers)
     settings.check_exposure(settings.host, settings.host_below_app)
     key = settings.api_key.get_secret_value() if settings.api_key else None
     console = Console()
@@ -269,7 +293,7 @@ def _run_app(
 ) -> None:
     _pull_missing(chosen)
     console = Console()
-    with _json_log(log, console) as observers, _loop() as runner:
+    with log_of_service(settings, log, console) as observers, _loop() as runner:
         code = runner.run(run_app(plan, chosen, settings, observers, console))
     raise typer.Exit(code)
 
@@ -289,21 +313,7 @@ def _chosen(name: str, settings: Settings, flags: Mapping[str, object]) -> Model
     given = {flag: value for flag, value in flags.items() if value is not None}
     if name in settings.models:
         return settings.models[name].model_copy(update=given).settings(name)
-    table = ModelTable(source=name).model_copy(update=given)
+    table = ModelTable().model_copy(update={"source": name, **given})
     if is_folder(name):
         return table.settings(Path(name).absolute().name)
     return table.settings(Path(name).stem if Path(name).suffix == ".gguf" else name)
-
-
-@contextlib.contextmanager
-def _json_log(path: Path | None, console: Console) -> Iterator[list[Observer]]:
-    """Give the observers that write JSON lines: none, where they would tear up a live table."""
-    if path is None and console.is_terminal:
-        yield []
-        return
-    with path.open("a") if path else contextlib.nullcontext(sys.stderr) as stream:
-        json_log = JsonLog(stream)
-        try:
-            yield [json_log]
-        finally:
-            json_log.close()

@@ -5,9 +5,11 @@ becomes one sentence that says where it is.  Nobody else reads the environment.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +19,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -28,13 +31,15 @@ from pydantic_settings import (
 )
 
 from locktender.core.errors import ConfigError
+from locktender.core.log_line import LogFormat
 from locktender.http.host import is_loopback
 from locktender.http.settings import ConnectionSettings, Doors, DoorSettings, is_key
+from locktender.model.engine import ENGINES, check_engine
 from locktender.model.service import ServiceSettings
 from locktender.model.settings import GateSettings, ModelSettings, SupervisionSettings
 from locktender.model.source import is_folder
 
-__all__ = ["FILE_NAME", "ModelTable", "Settings", "read_settings"]
+__all__ = ["FILE_NAME", "ModelTable", "Settings", "read_environment", "read_settings"]
 
 FILE_NAME = "locktender.toml"
 _LOOPBACK = "127.0.0.1"
@@ -56,6 +61,16 @@ def _sendable(key: SecretStr) -> SecretStr:
     return key
 
 
+def _no_flag_for_a_number(cls: type[BaseModel], given: Any) -> Any:
+    """Refuse true and false where a number is asked for; pydantic takes them for 1 and 0."""
+    for name, value in given.items() if isinstance(given, dict) else ():
+        field = cls.model_fields.get(name)
+        kinds = set() if field is None else {field.annotation, *get_args(field.annotation)}
+        if isinstance(value, bool) and kinds & {int, float}:
+            raise ValueError(f"`{name}` must be a number, not {str(value).lower()}")
+    return given
+
+
 _Names = Annotated[list[str], NoDecode, BeforeValidator(_listed)]
 _Key = Annotated[SecretStr, AfterValidator(_sendable)]
 
@@ -63,7 +78,9 @@ _Key = Annotated[SecretStr, AfterValidator(_sendable)]
 class ModelTable(BaseModel):
     """One ``[models.NAME]``; what is left out has the defaults of `model.settings`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    _refuse_flags = model_validator(mode="before")(_no_flag_for_a_number)
 
     source: str | None = None
     engine: str | None = None
@@ -94,34 +111,54 @@ class ModelTable(BaseModel):
 
     def settings(self, name: str) -> ModelSettings:
         """Return the settings of the model `name`.  Raises: ConfigError."""
+        try:
+            return self._checked(name)
+        except ConfigError as error:
+            message = f"The model {name!r} cannot be served as it is set. {error.message}"
+            raise ConfigError(message) from error
+
+    def _checked(self, name: str) -> ModelSettings:
+        for field in ("source", "engine", "preset"):
+            text = getattr(self, field)
+            if text is not None and not text.strip():
+                raise ConfigError(f"`{field}` must not be empty: name one, or leave it out.")
+        if self.preset and "preset" in self.options:
+            raise ConfigError("`preset` is set twice: leave it out of the table of options.")
         options = {**self.options, **({"preset": self.preset} if self.preset else {})}
         source = self.source or name
         engine = self.engine or (_FOLDER_ENGINE if is_folder(source) else None)
-        return replace(
+        model = replace(
             ModelSettings(name, source=source),
             **({"engine": engine} if engine else {}),
             options=tuple(sorted(options.items())),
             gate=_slice(GateSettings, self),
             supervision=_slice(SupervisionSettings, self),
         )
+        check_engine(model.engine, model.options)
+        return model
 
 
 class Settings(BaseSettings):
     """All settings of a process."""
 
     model_config = SettingsConfigDict(
+        allow_inf_nan=False,
         env_prefix="LOCKTENDER_",
         env_nested_delimiter="__",
         extra="forbid",
         hide_input_in_errors=True,  # which may be a key
     )
 
-    host: str = _LOOPBACK  # only this machine comes in
+    _refuse_flags = model_validator(mode="before")(_no_flag_for_a_number)
+
+    host: str = Field(default=_LOOPBACK, min_length=1)  # only this machine comes in
     port: int = Field(default=8000, ge=0, le=65535)  # the app's
     model_port: int = Field(default=8001, ge=0, le=65535)
     # The model layer's; None: the loopback below an app, and `host` where it is served alone.
-    model_host: str | None = None
+    model_host: str | None = Field(default=None, min_length=1)
     workers: int = Field(default=1, ge=1, le=64)  # processes that serve the app
+    # Of each worker, for what in a chain is synchronous: one for as long as that waits.
+    threads: int = Field(default=128, ge=1, le=4096)
     api_key: _Key | None = None
     insecure: bool = False  # whether all the network may come in without a key
     allowed_hosts: _Names = Field(default_factory=list)
@@ -141,6 +178,8 @@ class Settings(BaseSettings):
     extensions: bool = True  # of the wire, where a runnable is served; False: LangServe's only
     drain_notice_s: float = Field(default=2.0, ge=0)  # served on, while `/readyz` says no more
     drain_s: float = Field(default=30.0, ge=0)  # from then on, for those inside
+    log_format: LogFormat | None = None  # None: text on a terminal, else JSON
+    access_log: bool = False  # whether each request has a line in the log
     max_body_bytes: int | None = Field(default=None, ge=1)
     max_body_values: int | None = Field(default=None, ge=1)
     body_timeout_s: float | None = Field(default=None, gt=0)
@@ -201,10 +240,9 @@ def read_settings(path: Path | None, **flags: Any) -> Settings:
 
     Raises: ConfigError.
     """
-    if path is not None and not path.is_file():
-        message = f"There is no file {str(path)!r}."
-        raise ConfigError(message)
     file = path or Path(FILE_NAME)
+    if not file.is_file() and (path is not None or os.path.lexists(file)):
+        raise ConfigError(_no_file(file))
 
     class FileSettings(Settings):
         @classmethod
@@ -219,19 +257,55 @@ def read_settings(path: Path | None, **flags: Any) -> Settings:
             from_file = TomlConfigSettingsSource(settings_cls, file)
             return init_settings, env_settings, from_file
 
+    return _made(FileSettings, str(file), flags)
+
+
+def read_environment(**flags: Any) -> Settings:
+    """Read the settings from the environment alone; `flags` win.  Raises: ConfigError."""
+    return _made(Settings, "", flags)
+
+
+def _made(kind: type[Settings], file: str, flags: Mapping[str, Any]) -> Settings:
     try:
-        return FileSettings(**{name: value for name, value in flags.items() if value is not None})
+        return kind(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(step) for step in first["loc"])
-        message = f"The setting `{where}` is wrong: {first['msg'].lower()}."
-        raise ConfigError(message) from error
+        raise ConfigError(_told(error)) from error
     except SettingsError as error:  # A table that is not JSON: the file's are read as they are.
         message = f"The environment cannot be read: {error}."
         raise ConfigError(message) from error
-    except ValueError as error:  # The file is not TOML.
-        message = f"The file {str(file)!r} cannot be read: {error}."
+    except (ValueError, OSError) as error:  # The file is not TOML, or not ours to read.
+        message = f"The file {file!r} cannot be read: {error}."
         raise ConfigError(message) from error
+
+
+def _no_file(file: Path) -> str:
+    if file.is_dir():
+        return (
+            f"{str(file)!r} is a folder: name a file of settings by --config, or move the folder."
+        )
+    if os.path.lexists(file):
+        return f"{str(file)!r} is no file that can be read: name another one by --config."
+    return f"There is no file {str(file)!r}."
+
+
+def _told(error: ValidationError) -> str:
+    """Return the first mistake, where it is, and what was probably meant."""
+    first = error.errors(include_url=False)[0]
+    *table, name = first["loc"] or [""]
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        kind: type[BaseModel] = ModelTable if table[:1] == ["models"] else Settings
+        if kind is ModelTable and any(name in engine.options for engine in ENGINES.values()):
+            place = ".".join([*map(str, table), "options"])
+            return f"`{where}` is an option of an engine: write `{name}` below `[{place}]`."
+        near = get_close_matches(str(name), kind.model_fields, 1)
+        meant = f" Is `{near[0]}` meant?" if near else ""
+        return f"There is no setting `{where}`.{meant}"
+    said = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error" and said.startswith("`"):
+        where = ".".join([*map(str, first["loc"]), said.split("`")[1]])
+        said = said.rpartition("` ")[2]
+    return f"The setting `{where}` is wrong: {said[:1].lower()}{said[1:]}."
 
 
 def _slice(kind: type[_Slice], source: BaseModel) -> _Slice:

@@ -14,7 +14,7 @@ from locktender.core.scope import OuterRequest
 from locktender.wire.langserve import metachunk_frame
 
 NOTHING: tuple[int, ...] = ()
-SCOPE: dict[str, Any] = {"type": "http"}
+SCOPE: dict[str, Any] = {"type": "http", "path": "/run/stream"}
 HEAD = b'event: metadata\r\ndata: {"run_id": "r"}\r\n\r\n'
 FAILED = b'event: error\r\ndata: {"status_code": 500, "message": "Internal Server Error"}\r\n\r\n'
 

@@ -12,6 +12,7 @@ RUN_ID = "00000000-0000-0000-0000-0000000000aa"
 _ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TIME = re.compile(rb"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00")
 _TIMED = {"date", "server"}
+_OURS = {"x-request-id"}  # of each answer of ours, and of none of LangServe's
 _TIMEOUT_S = 30
 
 
@@ -62,7 +63,7 @@ def ask(port: int, sent: Sent) -> Answer:
         headers = tuple(
             (name.lower(), value.replace(str(port), "PORT"))
             for name, value in response.getheaders()
-            if name.lower() not in _TIMED
+            if name.lower() not in _TIMED | _OURS
         )
         try:
             body, is_cut = response.read(), False

@@ -20,8 +20,8 @@ EXCEPTIONS: Mapping[str, tuple[int, str]] = {
     "parameters deploy.routes:add_routes": (26, "LangServe's users pass each by its name"),
     "parameters app.client:RemoteRunnable.__init__": (13, "LangServe's users pass each of them"),
     "parameters compat_page:serve_playground": (9, "LangServe's users pass each of them"),
-    "parameters cli:serve_app": (15, "each flag of a command is a parameter of its function"),
-    "parameters cli:serve_models": (15, "each flag of a command is a parameter of its function"),
+    "parameters cli:serve_app": (18, "each flag of a command is a parameter of its function"),
+    "parameters cli:serve_models": (17, "each flag of a command is a parameter of its function"),
 }
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef

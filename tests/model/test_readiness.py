@@ -18,8 +18,8 @@ def service(**is_ready: bool) -> ModelService:
             cast("Any", GATE),
             GateSettings(),
             cast("Any", SimpleNamespace(is_ready=ready, has_given_up=False, trouble=None)),
-            "echo",
-            cast("Any", None),
+            engine="echo",
+            tokenization=cast("Any", None),  # of which no probe asks
         )
         for name, ready in is_ready.items()
     }

@@ -36,6 +36,7 @@ from locktender.adopt.wait import (
 )
 from locktender.app.background import background
 from locktender.app.completion import cancelled_with
+from locktender.core.bounds import check_counts, check_flags
 from locktender.core.errors import WaitTooLong
 from locktender.core.events import Event, Observer
 from locktender.core.request import GenerationRequest, TextInput
@@ -62,6 +63,8 @@ class GuardSettings:
 
     def gate(self, max_batch: int = 1) -> GateSettings:
         """Return them as the gate's.  Raises: ConfigError for bounds that cannot work."""
+        check_counts(self, 1, "max_running", "kv_bytes")
+        check_flags(self, "batch")
         return GateSettings(
             max_running=self.max_running * max_batch,
             max_waiting=self.max_waiting,

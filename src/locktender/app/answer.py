@@ -23,10 +23,12 @@ from locktender.core.errors import (
     Unauthenticated,
     UnknownModel,
 )
+from locktender.core.scope import RequestName
+from locktender.http.request_name import ID_HEADER, name_of
 from locktender.wire.langserve import Unprocessable
 from locktender.wire.problem import find_ours, run_problem
 
-__all__ = ["answered", "json_response"]
+__all__ = ["answered", "json_response", "tell_operator"]
 
 _log = logging.getLogger(__name__)
 # Errors whose cause the operator, or the chain's author, must look for.
@@ -37,7 +39,24 @@ _NOT_THE_CALLERS = (
 
 
 async def answered(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
-    """Return what `answer` gives, or the answer that its failure is."""
+    """Return what `answer` gives, or the answer that its failure is, with the request's id."""
+    name = name_of(request.scope)
+    response = await _answered(request, answer)
+    response.headers.setdefault(ID_HEADER, name.id)
+    return response
+
+
+def tell_operator(error: Exception, name: RequestName) -> None:
+    """Write a failure into the log, unless it is the caller's own, or one that passes."""
+    ours = find_ours(error)
+    if ours is None:
+        _log.error("%s failed (request %s)", name.route, name.id, exc_info=error)
+    elif isinstance(ours, _NOT_THE_CALLERS):
+        what = "%s failed (request %s): %s"
+        _log.warning(what, name.route, name.id, ours.message, exc_info=ours.__cause__)
+
+
+async def _answered(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
     try:
         return await answer()
     except HTTPException:
@@ -49,11 +68,7 @@ async def answered(request: Request, answer: Callable[[], Awaitable[Response]]) 
     except Exception as error:
         if _is_handled_elsewhere(request, error):
             raise
-        ours = find_ours(error)
-        if ours is None:
-            _log.exception("%s failed", request.url.path)
-        elif isinstance(ours, _NOT_THE_CALLERS):
-            _log.warning("%s failed: %s", request.url.path, ours.message, exc_info=ours.__cause__)
+        tell_operator(error, name_of(request.scope))
         problem = run_problem(error)
         return Response(problem.body, problem.status, headers=dict(problem.headers))
 

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 
-from locktender.core.scope import OuterRequest
+from locktender.core.scope import OuterRequest, current_request
 from locktender.wire.header import (
     REQUEST_ID,
     TENANT,
@@ -28,14 +28,16 @@ def outer_request_of(headers: Iterable[tuple[bytes, bytes]]) -> OuterRequest:
     """Return who calls and until when, from ASGI's headers.  Raises: InvalidRequest."""
     # One pass instead of one for each name: this is done for every request.
     named = {name: value for name, value in headers if name in _READ}
+    request = current_request.get()
+    own_id = None if request is None else request.id
     if not named:
-        return OuterRequest(uuid.uuid4().hex)
+        return OuterRequest(uuid.uuid4().hex, caller_id=own_id)
     timeout_s = parse_timeout(_text(named, TIMEOUT))
     return OuterRequest(
         id=uuid.uuid4().hex,
         deadline_at=None if timeout_s is None else time.monotonic() + timeout_s,
         tenant=_tenant(named),
-        caller_id=parse_id(_text(named, REQUEST_ID)),
+        caller_id=own_id or parse_id(_text(named, REQUEST_ID)),
         traceparent=parse_id(_text(named, TRACE_PARENT)),
     )
 

@@ -42,6 +42,7 @@ from locktender.app.streaming import ChunkStream, StreamAnswer
 from locktender.app.text_parser import with_direct_text_parsers
 from locktender.app.threaded_generator import with_threaded_generators
 from locktender.app.turn import Turns
+from locktender.core.bounds import check_counts, check_seconds
 from locktender.core.scope import OuterRequest
 from locktender.http.body import BodyBounds, read_body
 from locktender.http.offload import offload_of
@@ -79,6 +80,11 @@ class EndpointSettings:
     astream_events_version: EventsVersion = "v2"
     notes: NoteSettings | None = None  # None: an answer tells nothing of its runs but their ids
     before_run: Callable[[], None] | None = None  # called in the context of each run
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that cannot work.  Raises: ConfigError."""
+        check_counts(self, 1, "max_body_bytes", "max_body_values", "max_inputs")
+        check_seconds(self, 0.001, "ping_s", "body_timeout_s")
 
 
 class _Call(NamedTuple):

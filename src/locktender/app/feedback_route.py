@@ -13,7 +13,6 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.params import Depends
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,6 +26,7 @@ from locktender.app.feedback_body import (
     PublicTraceLink,
     PublicTraceLinkCreateRequest,
 )
+from locktender.app.named_route import NamedRoute
 from locktender.http.body import BodyBounds, read_body
 from locktender.wire.langserve import Unprocessable
 
@@ -78,7 +78,7 @@ _NAMES = {
 }
 
 
-class _BoundedRoute(APIRoute):
+class _BoundedRoute(NamedRoute):
     """A route that reads no more of a body than there can be in it."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -25,6 +25,7 @@ from locktender.app.description import (
     models_of,
 )
 from locktender.app.endpoint import Endpoint
+from locktender.app.named_route import NamedRoute
 from locktender.app.openapi import Models, namespace_of
 from locktender.app.playground import Playground
 from locktender.app.run_config import Asked
@@ -163,7 +164,8 @@ def _add(
     answer: Callable[[Request], Awaitable[Response]],
     dependencies: Sequence[Depends],
 ) -> None:
-    app.add_api_route(
+    router = app.router if isinstance(app, FastAPI) else app
+    router.add_api_route(
         operation.path,
         answer,
         methods=[operation.method],
@@ -171,6 +173,7 @@ def _add(
         dependencies=list(dependencies),
         include_in_schema=False,
         response_model=None,
+        route_class_override=NamedRoute,
     )
 
 

@@ -10,7 +10,6 @@ Above it, `endpoint` has read and checked the request; the bytes are `wire.langs
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -22,17 +21,17 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from locktender.app.answer import tell_operator
 from locktender.app.cancellation import Stay
 from locktender.app.heavy_body import Work, at_once
 from locktender.app.heavy_value import is_large
-from locktender.core.scope import OuterRequest
+from locktender.core.scope import OuterRequest, RequestName
+from locktender.http.request_name import ID_HEADER, name_of
 from locktender.wire.langserve import END_FRAME, chunk_frame, error_frame
 from locktender.wire.problem import Problem, find_ours, run_problem
 from locktender.wire.sse import encode_comment
 
 __all__ = ["ChunkStream", "LateFrame", "StreamAnswer"]
-
-_log = logging.getLogger(__name__)
 
 # A frame may be as long as a body; the server copies what it is given, and asks again only then
 # whether the caller reads.
@@ -81,10 +80,11 @@ class StreamAnswer(Response):
         self._stream = stream
         self._outer = outer
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run and send, until the last chunk or until the caller has left."""
         late = self._stream.late
-        async with contextlib.aclosing(_Wire(send, self._stream)) as wire:
+        name = name_of(scope)
+        async with contextlib.aclosing(_Wire(send, self._stream, name.id)) as wire:
             try:
                 async with Stay(receive, self._outer):
                     # A task of its own: each chunk wakes it up, and would otherwise come through
@@ -97,7 +97,7 @@ class StreamAnswer(Response):
                     raise  # the runnable's own word to the caller, as `answer` leaves it to the app
                 await _tell(wire, error, self._outer)
             except Exception as error:  # noqa: BLE001 - the boundary: every fault is answered
-                await _tell(wire, error, self._outer)
+                await _tell(wire, error, name)
 
     async def _send_beside(self, wire: "_Wire", late: LateFrame) -> None:
         async with _LateWire(wire, late) as late_wire:
@@ -128,11 +128,12 @@ class StreamAnswer(Response):
 class _Wire:
     """The connection: knows whether the status line is out, and breaks long silences."""
 
-    def __init__(self, send: Send, stream: ChunkStream) -> None:
+    def __init__(self, send: Send, stream: ChunkStream, request_id: str) -> None:
         self.has_begun = False
         self._send = send
         self._ping_s = stream.ping_s
-        self._headers = {**_HEADERS, **stream.headers} if stream.headers else _HEADERS
+        self._id = {ID_HEADER: request_id}
+        self._headers = {**_HEADERS, **stream.headers, **self._id}
         self._loop = asyncio.get_running_loop()
         self._is_sending = False
         self._sent_at = self._loop.time()
@@ -168,7 +169,7 @@ class _Wire:
         """Send an answer that is no stream."""
         self._timer.cancel()
         length = str(len(problem.body))
-        await self._begin(problem.status, {"content-length": length, **problem.headers})
+        await self._begin(problem.status, {"content-length": length, **problem.headers, **self._id})
         await self._send({"type": "http.response.body", "body": problem.body})
 
     async def aclose(self) -> None:
@@ -256,11 +257,10 @@ class _LateWire:
                 await self._wire.send(frame)
 
 
-async def _tell(wire: _Wire, error: Exception, outer: OuterRequest) -> None:
+async def _tell(wire: _Wire, error: Exception, name: RequestName) -> None:
     problem = run_problem(error)
-    if find_ours(error) is None:
-        _log.error("a stream failed (request %s)", outer.caller_id or outer.id, exc_info=error)
-    elif not wire.has_begun:
+    tell_operator(error, name)
+    if find_ours(error) is not None and not wire.has_begun:
         await wire.refuse(problem)
         return
     await wire.end(error_frame(problem))

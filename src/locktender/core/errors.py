@@ -7,6 +7,8 @@
     |  |  `- TemplateRefusal
     |  |- RequestTooLarge
     |  |- UnknownModel
+    |  |- UnknownPath
+    |  |- UnknownMethod
     |  |- ContextTooLong
     |  |- Unauthenticated
     |  |- Forbidden
@@ -59,7 +61,9 @@ __all__ = [
     "TemplateRefusal",
     "TooManyConnections",
     "Unauthenticated",
+    "UnknownMethod",
     "UnknownModel",
+    "UnknownPath",
     "WaitTooLong",
 ]
 
@@ -117,6 +121,23 @@ class UnknownModel(RequestError):
     """No model of that name is served here."""
 
     code = "model_not_found"
+
+
+class UnknownPath(RequestError):
+    """Nothing is served at that path."""
+
+    code = "path_not_found"
+
+
+class UnknownMethod(RequestError):
+    """The path is served, and not by that method; `allowed` names those that it has."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, allowed: str = "") -> None:
+        LocktenderError.__init__(self, message, allowed)
+        self.param = None
+        self.allowed = allowed
 
 
 class ContextTooLong(RequestError):

@@ -2,15 +2,31 @@
 
 A `Scope` is handed on from hand to hand inside the model layer.  The app layer cannot hand anything
 on: between a route and a model call lies the user's chain.  So it keeps the `OuterRequest` in a
-ContextVar, which asyncio tasks and the threads that LangChain starts inherit.
+ContextVar, which asyncio tasks and the threads that LangChain starts inherit.  In the same way each
+line of a log finds the name of the request that it was written for.
 """
 
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-__all__ = ["CancelToken", "OuterRequest", "Scope", "outer_request"]
+__all__ = [
+    "CancelToken",
+    "OuterRequest",
+    "RequestName",
+    "Scope",
+    "current_request",
+    "outer_request",
+]
+
+
+class RequestName(NamedTuple):
+    """What a log calls a request, in all the processes that it goes through."""
+
+    id: str  # its caller's X-Request-Id, or one of ours
+    route: str  # its path, as far as it may be shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +88,7 @@ class OuterRequest:
     id: str
     deadline_at: float | None = None  # on `time.monotonic`, which asyncio's loops share
     tenant: str | None = None
-    caller_id: str | None = None
+    caller_id: str | None = None  # its X-Request-Id, or the one that it was given
     traceparent: str | None = None  # W3C Trace Context
     cancel: CancelToken = field(default_factory=CancelToken)
     # The gates that have let a call of it in, by whatever names the caller of them.
@@ -84,3 +100,4 @@ class OuterRequest:
 
 
 outer_request: ContextVar[OuterRequest | None] = ContextVar("outer_request", default=None)
+current_request: ContextVar[RequestName | None] = ContextVar("current_request", default=None)

@@ -5,6 +5,7 @@ serving and stopping is `server`'s.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ async def model_layer(
 
     Raises: ConfigError.
     """
+    _check_names(models)
     sources = {model.name: _located(model, cache) for model in models}
     chat_formats = {model.name: _chat_format(model, sources[model.name]) for model in models}
     supervisors = {
@@ -89,6 +91,14 @@ async def model_layer(
         yield running
     finally:
         await running.stop_engines()
+
+
+def _check_names(models: Sequence[ModelSettings]) -> None:
+    names = Counter(model.name for model in models)
+    twice = next((name for name, n in names.items() if n > 1), None)
+    if twice is not None:
+        message = f"Two models are called {twice!r}: give each a table `[models.NAME]` of its own."
+        raise ConfigError(message)
 
 
 def _located(model: ModelSettings, cache: Path) -> str:

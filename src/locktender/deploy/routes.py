@@ -71,7 +71,8 @@ def add_routes(  # noqa: PLR0913 - each is a parameter that LangServe's users pa
     `extensions`: False to speak LangServe's wire only, whatever a client asks for.
 
     Raises: TypeError for what is no runnable; ValueError for a path, a key, an endpoint or a kind
-    of playground that cannot be; NotImplementedError for feedback tokens of other than one key.
+    of playground that cannot be; ConfigError for a bound that cannot; NotImplementedError for
+    feedback tokens of other than one key.
     """
     names = _names(enabled_endpoints, disabled_endpoints)
     if not extensions:

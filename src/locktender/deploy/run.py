@@ -22,6 +22,7 @@ from locktender.deploy.crew import DOORS, HEALTH, NO_EXTENSIONS, Crew
 from locktender.deploy.display import show
 from locktender.deploy.listener import Place, listen, place_of
 from locktender.deploy.local import LocalModels, model_layer
+from locktender.deploy.orders import ORDERS, Orders
 from locktender.deploy.server import ModelServer
 from locktender.deploy.stop import Stop
 from locktender.http.settings import Doors
@@ -142,7 +143,11 @@ def _crew(
     return Crew(
         plan.target,
         listener,
-        {**environment, DOORS: settings.doors.to_json()},
+        {
+            **environment,
+            DOORS: settings.doors.to_json(),
+            ORDERS: Orders.of(settings).to_json(),
+        },
         n_workers=plan.n_workers,
         drain_s=settings.drain_s,
         flags=(HEALTH + models.url, *extensions),

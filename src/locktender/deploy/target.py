@@ -23,6 +23,8 @@ from starlette.types import Scope
 from locktender.app.routes import is_page
 from locktender.core.errors import ConfigError
 from locktender.deploy.routes import add_routes
+from locktender.http.unrouted import answer_unrouted
+from locktender.wire.problem import langserve_problem
 
 __all__ = ["Target", "load_target"]
 
@@ -74,6 +76,7 @@ def load_target(target: str, *, extensions: bool = True) -> Target:
     if isinstance(found, Runnable):
         app = FastAPI(title=name)
         add_routes(app, found, path=f"/{name}", extensions=extensions)
+        answer_unrouted(app, langserve_problem)
         return Target(app, is_made=True)
     if iscoroutinefunction(found) or iscoroutinefunction(getattr(found, "__call__", None)):  # noqa: B004 - whether it is asynchronous, too
         return Target(found, is_made=False)

@@ -2,13 +2,14 @@
 
 Started by `crew` as ``python -m locktender.deploy.worker FD TARGET DRAIN_S [FLAG]...``.  It knows
 the model layer by its URL and key only (``LOCKTENDER_BASE_URL``, ``LOCKTENDER_API_KEY``), as any
-client.  Who may come in stands in its environment, where other users do not see it, until it has
-been read.  When `parent` says so it drains: its listener stays open, and new requests are answered
-503, until those inside have ended or DRAIN_S have passed.
+client.  Who may come in, and how it is to work, stands in its environment, where other users do not
+see it, until it has been read.  When `parent` says so it drains: its listener stays open, and new
+requests are answered 503, until those inside have ended or DRAIN_S have passed.
 """
 
 import asyncio
 import gc
+import logging
 import os
 import socket
 import sys
@@ -20,9 +21,12 @@ import uvloop
 
 from locktender.core.errors import ConfigError
 from locktender.deploy.crew import CONFIG_EXIT, DOORS, HEALTH, NO_EXTENSIONS
+from locktender.deploy.logs import log_of_worker, take_rest
+from locktender.deploy.orders import ORDERS, Orders
 from locktender.deploy.parent import Parent
 from locktender.deploy.probe import ModelHealth, Probes
 from locktender.deploy.target import Target, load_target
+from locktender.deploy.threads import give_threads
 from locktender.http.door import Wire
 from locktender.http.drain import Drain
 from locktender.http.settings import Doors
@@ -30,6 +34,8 @@ from locktender.http.stack import SignalFreeServer, server_config
 from locktender.wire.problem import langserve_problem
 
 __all__ = ["main"]
+
+_log = logging.getLogger("locktender.worker")  # this module's own name may be `__main__`
 
 # A pause for garbage holds every stream's tokens.  Requests make thousands of objects a second,
 # nearly all of which go without the collector; with Python's own thresholds it took a third of
@@ -45,25 +51,37 @@ def main(arguments: list[str]) -> int:
     """Serve ``arguments[1]`` on file descriptor ``arguments[0]`` until told to stop."""
     parent = Parent()
     descriptor, target, drain_s, *flags = arguments
-    told = os.environ.pop(DOORS, None)
-    doors = Doors() if told is None else Doors.from_json(told)
+    doors, orders = _told()
     gc.set_threshold(*_COLLECT_AFTER)  # before the app is loaded, which may know better
-    try:
-        found = load_target(target, extensions=NO_EXTENSIONS not in flags)
-    except ConfigError as error:
-        sys.stderr.write(f"locktender: {error.message}\n")
-        return CONFIG_EXIT
-    gc.collect()
-    gc.freeze()  # What was loaded stays: it need not be looked through again and again.
-    drain = Drain(found.app, langserve_problem)
-    app = Probes(drain, found.routes, _health(flags, doors))
-    server = SignalFreeServer(_config(app, found, doors))
-    listener = socket.socket(fileno=int(descriptor))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        serving = server.serve(sockets=[listener])
-        draining = _drain_when_told(server, drain, parent, float(drain_s))
-        runner.run(_beside(serving, draining, _collect_when_idle(server)))
+    with log_of_worker(orders) as log:
+        try:
+            found = load_target(target, extensions=NO_EXTENSIONS not in flags)
+        except ConfigError as error:
+            sys.stderr.write(f"locktender: {error.message}\n")
+            return CONFIG_EXIT
+        except Exception:  # noqa: BLE001 - the user's module, at whatever it does when it is imported
+            _log.exception("%s cannot be loaded", target)
+            return 1
+        take_rest(log)
+        gc.collect()
+        gc.freeze()  # What was loaded stays: it need not be looked through again and again.
+        drain = Drain(found.app, langserve_problem)
+        app = Probes(drain, found.routes, _health(flags, doors))
+        server = SignalFreeServer(_config(app, found, doors))
+        listener = socket.socket(fileno=int(descriptor))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            serving = _serve(server, listener, orders.threads)
+            draining = _drain_when_told(server, drain, parent, float(drain_s))
+            runner.run(_beside(serving, draining, _collect_when_idle(server)))
     return 0
+
+
+def _told() -> tuple[Doors, Orders]:
+    doors, orders = os.environ.pop(DOORS, None), os.environ.pop(ORDERS, None)
+    return (
+        Doors() if doors is None else Doors.from_json(doors),
+        Orders() if orders is None else Orders.from_json(orders),
+    )
 
 
 def _health(flags: Sequence[str], doors: Doors) -> ModelHealth | None:
@@ -83,6 +101,11 @@ def _config(app: Probes, target: Target, doors: Doors) -> uvicorn.Config:
         timeout_graceful_shutdown=_LAST_BYTES_S,
         ws="none" if target.is_made else "auto",
     )
+
+
+async def _serve(server: uvicorn.Server, listener: socket.socket, n_threads: int) -> None:
+    give_threads(n_threads)
+    await server.serve(sockets=[listener])
 
 
 async def _beside(serving: Awaitable[None], *others: Coroutine[None, None, None]) -> None:

@@ -238,7 +238,7 @@ class BoundedProtocol(PlainProtocol):
         # Nothing can be put into an answer that is under way.
         if not self._is_answering() and not self.transport.is_closing():
             problem = self._problem_of(error)
-            answer = Refusal.answer(problem, status or problem.status)
+            answer = Refusal.answer(problem, status or problem.status, self.client)
         self._reader.expect()
         may_linger = self._crowd.linger(self)
         self._refusal = Refusal(self.transport, self.loop, answer, may_linger=may_linger)

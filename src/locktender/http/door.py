@@ -8,6 +8,7 @@ way of spelling one gets past the key.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,7 +19,9 @@ from locktender.http.rejection import reject
 from locktender.http.settings import DoorSettings
 from locktender.wire.problem import Problem
 
-__all__ = ["Door", "Wire"]
+__all__ = ["Door", "ProblemOf", "Wire"]
+
+ProblemOf: TypeAlias = Callable[[BaseException], Problem]  # in the form that callers read
 
 _HEALTH = frozenset({"/livez", "/readyz", "/health", "/healthz"})
 _LOOKING = frozenset({"GET", "HEAD"})
@@ -35,7 +38,7 @@ def _nothing_is_free(_scope: Scope) -> bool:
 class Wire:
     """What the door must know of the app behind it."""
 
-    problem_of: Callable[[BaseException], Problem]  # in the form that its callers read
+    problem_of: ProblemOf
     takes_x_api_key: bool
     is_free: Callable[[Scope], bool] = _nothing_is_free  # whether a scope asks for a page
 

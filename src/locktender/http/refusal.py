@@ -6,8 +6,11 @@ sending side alone is closed, and what still comes is thrown away, within bounds
 
 import asyncio
 import http
+import uuid
 from asyncio import Transport
 
+from locktender.http.access import tell
+from locktender.http.request_name import ID_HEADER
 from locktender.wire.problem import Problem
 
 __all__ = ["Refusal"]
@@ -50,10 +53,22 @@ class Refusal:
             self._timer.cancel()
 
     @staticmethod
-    def answer(problem: Problem, status: int) -> bytes:
-        """Return the whole answer that says `problem`."""
-        length = str(len(problem.body))
-        headers = {**problem.headers, "content-length": length, "connection": "close"}
+    def answer(problem: Problem, status: int, client: tuple[str, int] | None) -> bytes:
+        """Return the whole answer that says `problem`, and write it into the access log."""
+        request_id = uuid.uuid4().hex
+        tell(
+            f"a connection was refused {status}",
+            request_id=request_id,
+            status=status,
+            bytes=len(problem.body),
+            client=client[0] if client else None,
+        )
+        headers = {
+            **problem.headers,
+            "content-length": str(len(problem.body)),
+            "connection": "close",
+            ID_HEADER: request_id,
+        }
         lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + problem.body

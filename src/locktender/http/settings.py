@@ -8,6 +8,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from locktender.core.bounds import check_counts, check_seconds
 from locktender.core.errors import ConfigError
 from locktender.http.host import is_network
 from locktender.http.prefix import FORM, is_prefix
@@ -62,12 +63,8 @@ class ConnectionSettings:
 
     def __post_init__(self) -> None:
         """Refuse bounds that cannot work."""
-        for name in ("max_connections", "max_headers", "max_header_bytes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"`{name}` must be at least 1, not {getattr(self, name)}.")
-        for name in ("header_timeout_s", "idle_timeout_s", "send_timeout_s"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"`{name}` must be above 0, not {getattr(self, name)}.")
+        check_counts(self, 1, "max_connections", "max_headers", "max_header_bytes")
+        check_seconds(self, 0.001, "header_timeout_s", "idle_timeout_s", "send_timeout_s")
 
 
 @dataclass(frozen=True, slots=True)

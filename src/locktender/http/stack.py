@@ -1,8 +1,8 @@
 """Give uvicorn an app with its doors in front: the one place where their order is decided.
 
-From outside in: what a browser asks before it calls (CORS), who may come in (`door`), below which
-prefix (`mount`) and for whom a trusted proxy calls, the app.  Below all of them `connection` bounds
-the sockets themselves.
+From outside in: what each request is called (`reception`), what a browser asks before it calls
+(CORS), who may come in (`door`), below which prefix (`mount`) and for whom a trusted proxy calls,
+the app.  Below all of them `connection` bounds the sockets themselves.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from locktender.http.crowd import Crowd
 from locktender.http.descriptors import possible_connections
 from locktender.http.door import Door, Wire
 from locktender.http.mount import Mounted
+from locktender.http.reception import Reception
 from locktender.http.settings import Doors, DoorSettings
 
 __all__ = ["SignalFreeServer", "server_config"]
@@ -47,8 +48,9 @@ def server_config(app: ASGIApp, doors: Doors, wire: Wire, **options: Any) -> uvi
         _behind(app, doors.door, wire),
         # uvicorn asks for a class, and calls it.
         http=cast("Any", protocol),
+        log_config=None,  # `deploy.logs` has seen to it
         log_level="warning",
-        access_log=False,
+        access_log=False,  # ours is `reception`'s
         proxy_headers=False,  # it is asked for further in, where the door has seen who speaks
         **options,
     )
@@ -74,4 +76,4 @@ def _behind(app: ASGIApp, settings: DoorSettings, wire: Wire) -> ASGIApp:
             max_age=_PREFLIGHT_S,
             **private,
         )
-    return behind
+    return Reception(behind, wire.problem_of)

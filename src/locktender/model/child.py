@@ -3,8 +3,9 @@
 One thread, because a step of an engine may hold the interpreter for half a second: an event loop
 beside it would only take turns with it (measured: 0.99 of the bare engine's tokens/s this way,
 0.93 with asyncio beside a step thread).  Started by `process` as
-``python -m locktender.model.child FD PARENT_PID``; it dies with its parent, in whatever state.
-It imports the standard library, msgspec and its engine, and nothing else.
+``python -m locktender.model.child FD PARENT_PID FORM``, the last for its log; it dies with its
+parent, in whatever state.  It imports the standard library, msgspec and its engine, and nothing
+else.
 """
 
 import ctypes
@@ -17,7 +18,8 @@ import sys
 import time
 from collections import deque
 
-from locktender.core.errors import ConfigError, EngineFailed, LocktenderError
+from locktender.core.errors import ConfigError, EngineError, EngineFailed, LocktenderError
+from locktender.core.log_line import LineFormatter
 from locktender.core.request import Delta
 from locktender.model.canary import ask_canary
 from locktender.model.engine import Output, Stepper, load_engine, token_ids
@@ -183,7 +185,7 @@ def _start(line: Line) -> Stepper | None:
 
 
 def _serve(line: Line, stepper: Stepper) -> None:
-    running: set[int] = set()
+    running: dict[int, str] = {}  # their ids, by key
     n_steps = 0
     while True:
         wait_s = 0.0 if stepper.has_work() else BEAT_S
@@ -195,12 +197,14 @@ def _serve(line: Line, stepper: Stepper) -> None:
             for key, output in stepper.step():
                 line.put(key, output)
                 if isinstance(output, LocktenderError) or output.finish_reason is not None:
-                    running.discard(key)
+                    request_id = running.pop(key, None)
+                    if isinstance(output, EngineError):  # Its cause stays in this process.
+                        _tell("the engine failed at a request", output, request_id)
             n_steps += 1
         line.report(n_steps, len(running))
 
 
-def _obey(frame: ToChild, line: Line, stepper: Stepper, running: set[int]) -> bool:
+def _obey(frame: ToChild, line: Line, stepper: Stepper, running: dict[int, str]) -> bool:
     """Do what `frame` says; return whether to go on."""
     match frame:
         case Add():
@@ -208,7 +212,7 @@ def _obey(frame: ToChild, line: Line, stepper: Stepper, running: set[int]) -> bo
         case Cancel(key):
             stepper.cancel(key)
             line.forget(key)
-            running.discard(key)
+            running.pop(key, None)
         case Tokenize():
             line.send(encode(_tokenized(stepper, frame)))
         case Start() | Stop():
@@ -216,16 +220,22 @@ def _obey(frame: ToChild, line: Line, stepper: Stepper, running: set[int]) -> bo
     return True
 
 
-def _add(line: Line, stepper: Stepper, frame: Add, running: set[int]) -> None:
+def _add(line: Line, stepper: Stepper, frame: Add, running: dict[int, str]) -> None:
     try:
         stepper.add(frame.key, frame.request())
     except LocktenderError as error:
+        if isinstance(error, EngineError):
+            _tell("the engine failed to take a request", error, frame.id)
         line.put(frame.key, error)
-    except Exception:  # noqa: BLE001 - a boundary: a fault in one request must not end the others
-        _log.exception("the engine failed to take a request")
+    except Exception as error:  # noqa: BLE001 - a boundary: a fault in one request must not end the others
+        _tell("the engine failed to take a request", error, frame.id)
         line.put(frame.key, EngineFailed("The engine failed to take this request."))
     else:
-        running.add(frame.key)
+        running[frame.key] = frame.id
+
+
+def _tell(what: str, error: Exception, request_id: str | None) -> None:
+    _log.error("%s", what, exc_info=error, extra={"fields": {"request_id": request_id}})
 
 
 def _tokenized(stepper: Stepper, frame: Tokenize) -> Tokenized:
@@ -239,5 +249,7 @@ def _tokenized(stepper: Stepper, frame: Tokenize) -> Tokenized:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    log = logging.StreamHandler()
+    log.setFormatter(LineFormatter("json" if sys.argv[3:] == ["json"] else "text"))
+    logging.basicConfig(level=logging.INFO, handlers=[log])
     sys.exit(main(sys.argv[1:]))

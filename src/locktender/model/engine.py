@@ -9,8 +9,10 @@ Known engines are named in `ENGINES`; any other is written ``module:attribute``.
 """
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import importlib.util
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from locktender.core.errors import ConfigError, InvalidRequest, LocktenderError
@@ -21,10 +23,13 @@ __all__ = [
     "EngineSpec",
     "KnownEngine",
     "Limits",
+    "Option",
     "Output",
     "PromptEncoder",
     "Stepper",
     "StepperFactory",
+    "check_engine",
+    "check_options",
     "features_of",
     "load_engine",
     "reads_folder",
@@ -34,12 +39,51 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
+class Option:
+    """What an option of an engine may be: one of `words`, or a value of `kind`, `least` or more."""
+
+    kind: type[int] | type[float] | type[bool] | type[str] = int
+    least: float = 1
+    words: frozenset[str] = frozenset()
+
+    def check(self, name: str, value: object) -> None:
+        """Raise ConfigError for a value that it cannot have."""
+        if self.words:
+            if value not in self.words:
+                known = ", ".join(sorted(self.words))
+                raise ConfigError(f"There is no {name} {value!r}: use one of {known}.")
+            return
+        if self.kind is bool:
+            is_good = isinstance(value, bool)
+        elif self.kind is str:
+            is_good = isinstance(value, str) and bool(value.strip())
+        else:
+            whole_or_not = int if self.kind is int else int | float
+            is_number = isinstance(value, whole_or_not) and not isinstance(value, bool)
+            is_good = is_number and self.least <= cast("float", value) < math.inf
+        if not is_good:
+            raise ConfigError(f"The option {name!r} must be {self._described()}: not {value!r}.")
+
+    def _described(self) -> str:
+        if self.kind is bool:
+            return "true or false"
+        if self.kind is str:
+            return "a text that is not empty"
+        number = "a whole number" if self.kind is int else "a number"
+        return f"{number}, at least {self.least:g}"
+
+
+@dataclass(frozen=True, slots=True)
 class KnownEngine:
     """An engine that has a name."""
 
     # ``module:attribute`` of its `StepperFactory`; imported only when used, so that no engine's
     # packages are needed to run another.
     factory: str
+    # The package that it needs, and the extra of ours that has it.
+    package: str = ""
+    extra: str = ""
+    options: Mapping[str, "Option"] = field(default_factory=dict)
     reads_gguf: bool = False  # whether its source is a GGUF file
     reads_folder: bool = False  # whether it is a Hugging Face folder
     # What it obeys beside what every engine must: temperature, top_p, seed, stop, max_tokens.  What
@@ -47,17 +91,41 @@ class KnownEngine:
     features: frozenset[Feature] = frozenset()
 
 
+_FEWEST_TOKENS = 64  # what a chat's template writes around one short message fills the half of it
+
 ENGINES: Mapping[str, KnownEngine] = {
     "echo": KnownEngine(
-        "locktender.model.engines.echo:EchoStepper", features=frozenset({Feature.LONG_SEED})
+        "locktender.model.engines.echo:EchoStepper",
+        options={
+            **{name: Option() for name in ("context_tokens", "kv_tokens")},
+            "words": Option(least=0),
+            **{name: Option(float, least=0) for name in ("tokens_per_s", "step_s")},
+        },
+        features=frozenset({Feature.LONG_SEED}),
     ),
     "openvino": KnownEngine(
         "locktender.model.engines.openvino:OpenVinoStepper",
+        package="openvino_genai",
+        extra="openvino",
+        options={
+            "preset": Option(str, words=frozenset({"exact", "fast"})),
+            "kv_tokens": Option(least=_FEWEST_TOKENS),
+            "max_batched_tokens": Option(),
+            "prefix_cache": Option(bool),
+        },
         reads_gguf=True,
         features=frozenset({Feature.TOP_K, Feature.REPETITION_PENALTY}),
     ),
     "transformers": KnownEngine(
         "locktender.model.engines.transformers:TransformersStepper",
+        package="transformers",
+        extra="transformers",
+        options={
+            "dtype": Option(str, words=frozenset({"auto", "float32", "bfloat16", "float16"})),
+            "device": Option(str),
+            "context_tokens": Option(least=_FEWEST_TOKENS),
+            **{name: Option() for name in ("kv_bytes", "step_tokens", "threads")},
+        },
         reads_folder=True,
         features=frozenset(Feature),
     ),
@@ -151,19 +219,53 @@ def features_of(engine: str) -> frozenset[Feature]:
     return frozenset() if known is None else known.features
 
 
+def check_engine(name: str, options: Iterable[tuple[str, object]]) -> None:
+    """Raise ConfigError for an engine that is not here, or an option that it does not have.
+
+    Nothing heavy is imported.  An engine of a user's own is looked for; its options are its own.
+    """
+    module, _ = _place(name)
+    known = ENGINES.get(name)
+    try:
+        is_there = importlib.util.find_spec((known and known.package) or module) is not None
+    except (ImportError, ValueError):
+        is_there = False
+    if not is_there:
+        extra = f": pip install 'locktender[{known.extra}]'" if known else " in this environment"
+        raise ConfigError(f"The engine {name!r} is not installed{extra}.")
+    if known is not None:
+        check_options(name, options)
+
+
+def check_options(name: str, options: Iterable[tuple[str, object]]) -> None:
+    """Raise ConfigError for an option that the known engine `name` does not have."""
+    known = ENGINES[name].options
+    for option, value in options:
+        if option not in known:
+            names = ", ".join(sorted(known))
+            raise ConfigError(f"The engine {name!r} has no option {option!r}: it has {names}.")
+        known[option].check(option, value)
+
+
 def load_engine(name: str) -> StepperFactory:
     """Import the factory of the engine `name`.  Raises: ConfigError for an unknown one."""
+    module, attribute = _place(name)
+    try:
+        return cast("StepperFactory", getattr(importlib.import_module(module), attribute))
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        message = f"The engine {name!r} cannot be imported: {error}. Is its extra installed?"
+        raise ConfigError(message) from error
+
+
+def _place(name: str) -> tuple[str, str]:
+    """Return the module and the attribute of an engine's factory.  Raises: ConfigError."""
     known_engine = ENGINES.get(name)
     module, colon, attribute = (known_engine.factory if known_engine else name).partition(":")
     if not colon:
         known = ", ".join(sorted(ENGINES))
         message = f"There is no engine {name!r}: use one of {known}, or 'module:attribute'."
         raise ConfigError(message)
-    try:
-        return cast("StepperFactory", getattr(importlib.import_module(module), attribute))
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        message = f"The engine {name!r} cannot be imported: {error}. Is its extra installed?"
-        raise ConfigError(message) from error
+    return module, attribute
 
 
 def token_ids(stepper: Stepper, prompt: Input) -> Sequence[int]:

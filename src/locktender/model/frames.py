@@ -92,6 +92,7 @@ class Add(msgspec.Struct, tag=True):
     """Take a request."""
 
     key: int
+    id: str  # for the log of the engine's process alone
     input: _Input
     max_tokens: int
     is_default_max_tokens: bool
@@ -103,6 +104,7 @@ class Add(msgspec.Struct, tag=True):
         """Carry `request` under `key`; what the engine need not know stays behind."""
         return cls(
             key=key,
+            id=request.id,
             input=_Input.of(request.input),
             max_tokens=request.max_tokens,
             is_default_max_tokens=request.is_default_max_tokens,

@@ -117,7 +117,10 @@ class Line:
         except ReplicaLost:
             return  # It went since it reported its room; the request was in no engine and waits on.
         except Exception:  # noqa: BLE001 - what cannot be sent must not hold up those behind it
-            _log.exception("request %s could not be given to an engine", request.id)
+            # This turn of the loop may be another request's.
+            named = {"request_id": visit.caller_id or request.id, "route": None}
+            what = "request %s could not be given to an engine"
+            _log.exception(what, request.id, extra={"fields": named})
             self._settle(visit, EngineFailed("The engine failed to take this request."))
             return
         self._take_out(visit)

@@ -22,6 +22,7 @@ from locktender.core.errors import (
     PeerError,
     ReplicaLost,
 )
+from locktender.core.log_line import format_in_use
 from locktender.core.request import GenerationRequest, Input
 from locktender.model.desk import Desk
 from locktender.model.engine import EngineSpec, Limits
@@ -208,6 +209,7 @@ class ProcessReplica:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-P", "-m", "locktender.model.child", str(theirs.fileno()), str(os.getpid())),
+                format_in_use(),  # its log is this process's
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=_STDERR,  # An engine's chatter; standard output is the service's.
                 pass_fds=[theirs.fileno()],

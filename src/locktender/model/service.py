@@ -14,20 +14,17 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 from fastapi import FastAPI, Request
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from locktender.core.errors import (
-    InvalidRequest,
-    LocktenderError,
-    TemplateRefusal,
-    UnknownModel,
-)
+from locktender.core.bounds import check_counts, check_seconds
+from locktender.core.errors import LocktenderError, TemplateRefusal, UnknownModel, UnknownPath
 from locktender.core.events import Observer, Outcome, RequestEnded, RequestReceived
 from locktender.core.version import __version__
 from locktender.http.body import BodyBounds, read_body
 from locktender.http.offload import offload_of
+from locktender.http.request_name import name_of
+from locktender.http.unrouted import answer_unrouted
 from locktender.model.answer import Answer, Asked
 from locktender.model.dispatcher import Dispatcher
 from locktender.model.engine import features_of
@@ -67,6 +64,12 @@ class ServiceSettings:
     # text, and for so long.  Its place is free then; beyond either its connection is cut off.
     max_unread_bytes: int = 1_000_000
     unread_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that cannot work."""
+        check_counts(self, 1, "max_body_bytes", "max_body_values")
+        check_counts(self, 0, "max_unread_bytes")
+        check_seconds(self, 0.001, "body_timeout_s", "keep_alive_s", "unread_s")
 
 
 class Health(Protocol):
@@ -173,7 +176,7 @@ class ModelService:
             app.add_api_route(
                 path, probe, methods=["HEAD"], response_model=None, include_in_schema=False
             )
-        app.add_exception_handler(HTTPException, _no_such_route)
+        answer_unrouted(app, openai_problem)
         return app
 
     def leave(self) -> None:
@@ -192,7 +195,9 @@ class ModelService:
 
     async def chat_completions(self, request: Request) -> Response:
         """Answer a chat, whole or as a stream."""
-        arrival = _Arrival(uuid.uuid4().hex, parse_id(request.headers.get(REQUEST_ID)))
+        caller_id = parse_id(request.headers.get(REQUEST_ID))
+        own_id = uuid.uuid4().hex if caller_id else name_of(request.scope).id
+        arrival = _Arrival(own_id, caller_id)
         try:
             return await self._admitted(request, arrival)
         except LocktenderError as error:
@@ -326,15 +331,4 @@ async def _without_version(request: Request) -> Response:
     message = (
         f"There is no {request.method} {path} here. There is `/v1{path}`: a base URL ends in `/v1`."
     )
-    refusal = _refusal(InvalidRequest(message))
-    refusal.status_code = 404
-    return refusal
-
-
-async def _no_such_route(request: Request, error: Exception) -> Response:
-    """Answer an unknown path or method in the form that OpenAI's clients read."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    message = f"There is no {request.method} {request.url.path} here."
-    refusal = _refusal(InvalidRequest(message))
-    refusal.status_code = status
-    return refusal
+    return _refusal(UnknownPath(message))

@@ -6,10 +6,12 @@ else does.  Which engine and weights, the gate's bounds, and how patient supervi
 
 from dataclasses import dataclass, field
 
+from locktender.core.bounds import check_counts, check_flags, check_parts, check_seconds
 from locktender.core.errors import ConfigError
 
 __all__ = ["BEAT_S", "GateSettings", "ModelSettings", "SupervisionSettings"]
 
+_MAX_NAME_LENGTH = 200
 _MIN_WAIT_S = 0.001  # 0 would refuse a request in front of an idle engine
 BEAT_S = 1.0  # between heartbeats of an engine that has nothing to tell
 _MIN_HANG_S = 3 * BEAT_S  # less would take an idle engine for a hung one
@@ -40,17 +42,15 @@ class GateSettings:
 
     def __post_init__(self) -> None:
         """Refuse bounds that cannot work."""
-        for name in ("max_running", "max_tokens", "default_max_tokens", "max_gate_tokens"):
-            _at_least(self, name, 1)
-        for name in ("max_waiting", "max_outside"):
-            _at_least(self, name, 0)
-        for name in ("batch_share", "batches_share", "batches_slots"):
-            _is_part(self, name)
-        for name in ("max_wait_s", "timeout_s", "ban_s"):
-            _at_least(self, name, _MIN_WAIT_S)
+        check_counts(self, 1, "max_running", "max_tokens", "default_max_tokens", "max_gate_tokens")
+        check_counts(self, 0, "max_waiting", "max_outside")
+        check_parts(self, "batch_share", "batches_share", "batches_slots")
+        check_seconds(self, _MIN_WAIT_S, "max_wait_s", "timeout_s", "ban_s")
         if self.default_max_tokens > self.max_tokens:
-            message = "`default_max_tokens` must not be above `max_tokens`."
-            raise ConfigError(message)
+            raise ConfigError(
+                "`default_max_tokens` must not be above `max_tokens`: write for example "
+                f"`default_max_tokens = {self.max_tokens}`."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,16 @@ class SupervisionSettings:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
-        for name in ("replicas", "max_failures"):
-            _at_least(self, name, 1)
-        _at_least(self, "start_timeout_s", 0.1)
-        _at_least(self, "hang_s", _MIN_HANG_S)
+        check_counts(self, 1, "replicas", "max_failures")
+        check_seconds(self, 0.1, "start_timeout_s")
+        check_seconds(self, _MIN_HANG_S, "hang_s")
+        check_seconds(self, 0.0, "backoff_s", "max_backoff_s", "stable_s")
+        check_flags(self, "canary")
+        if self.backoff_s > self.max_backoff_s:
+            raise ConfigError(
+                "`backoff_s` must not be above `max_backoff_s`: write for example "
+                f"`max_backoff_s = {self.backoff_s:g}`."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +93,11 @@ class ModelSettings:
     gate: GateSettings = field(default_factory=GateSettings)
     supervision: SupervisionSettings = field(default_factory=SupervisionSettings)
 
-
-def _is_part(settings: object, name: str) -> None:
-    value = getattr(settings, name)
-    if not 0 < value <= 1:
-        message = f"`{name}` must be above 0 and at most 1, not {value}."
-        raise ConfigError(message)
-
-
-def _at_least(settings: object, name: str, least: float) -> None:
-    value = getattr(settings, name)
-    if not value >= least:
-        message = f"`{name}` must be at least {least}, not {value}."
-        raise ConfigError(message)
+    def __post_init__(self) -> None:
+        """Refuse a name that no caller could write, or that could not stand in a log."""
+        name = self.name
+        if not 0 < len(name) <= _MAX_NAME_LENGTH or name != name.strip() or not name.isprintable():
+            raise ConfigError(
+                f"A model's name has 1 to {_MAX_NAME_LENGTH} characters that can be printed and no "
+                "space around them: write for example `[models.smollm2]`."
+            )

@@ -26,7 +26,9 @@ from locktender.core.errors import (
     RequestTooLarge,
     TooManyConnections,
     Unauthenticated,
+    UnknownMethod,
     UnknownModel,
+    UnknownPath,
     WaitTooLong,
 )
 
@@ -36,7 +38,7 @@ _KINDS: Mapping[str, type[LocktenderError]] = {
     kind.code: kind
     for kind in (
         *(InvalidRequest, RequestTooLarge, UnknownModel, ContextTooLong),
-        *(Unauthenticated, Forbidden, HeadTooLarge, HeadTooSlow),
+        *(UnknownPath, UnknownMethod, Unauthenticated, Forbidden, HeadTooLarge, HeadTooSlow),
         *(CapacityError, QueueFull, WaitTooLong, NoReplicaReady, TooManyConnections, Draining),
         *(DeadlineExceeded, EngineError, EngineFailed, PoisonedRequest, ReplicaLost),
         *(PeerError, LocktenderError),

@@ -26,7 +26,9 @@ from locktender.core.errors import (
     RequestError,
     RequestTooLarge,
     Unauthenticated,
+    UnknownMethod,
     UnknownModel,
+    UnknownPath,
 )
 
 __all__ = ["Problem", "find_ours", "langserve_problem", "openai_problem", "run_problem"]
@@ -57,6 +59,8 @@ _TABLE: Mapping[type[LocktenderError], _Row] = {
     RequestError: _Row(400, "invalid_request_error", langserve_status=422),
     RequestTooLarge: _Row(413, "invalid_request_error"),
     UnknownModel: _Row(404, "invalid_request_error"),
+    UnknownPath: _Row(404, "invalid_request_error"),
+    UnknownMethod: _Row(405, "invalid_request_error"),
     Unauthenticated: _Row(401, "invalid_request_error", asks_for_key=True),
     Forbidden: _Row(403, "invalid_request_error"),
     HeadTooLarge: _Row(431, "invalid_request_error"),
@@ -151,6 +155,8 @@ def _row_headers(error: LocktenderError, row: _Row) -> dict[str, str]:
     headers = {"retry-after": _retry_after(error)} if row.has_retry_after else {}
     if row.asks_for_key:
         headers["www-authenticate"] = "Bearer"  # RFC 9110, section 15.5.2: a 401 must have one
+    if isinstance(error, UnknownMethod):
+        headers["allow"] = error.allowed  # section 15.5.6: and a 405 this
     return headers
 
 

@@ -87,12 +87,12 @@ class EchoStepper:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,  # noqa: TID251 - a pace is what it is for
     ) -> None:
-        context_tokens = int(spec.option("context_tokens", 8192))
-        kv_tokens = int(spec.option("kv_tokens", spec.max_running * context_tokens))
+        context_tokens = spec.option("context_tokens", 8192)
+        kv_tokens = spec.option("kv_tokens", spec.max_running * context_tokens)
         self.limits = Limits(spec.max_running, min(context_tokens, kv_tokens), kv_tokens)
-        self._n_words = int(spec.option("words", 0))
-        self._tokens_per_s = float(spec.option("tokens_per_s", 0.0))
-        self._step_s = float(spec.option("step_s", 0.0))
+        self._n_words = spec.option("words", 0)
+        self._tokens_per_s: float = spec.option("tokens_per_s", 0.0)
+        self._step_s: float = spec.option("step_s", 0.0)
         self._gate = gate
         self._clock = clock
         self._sleep = sleep

@@ -41,7 +41,7 @@ from locktender.core.request import (
     TokenInput,
 )
 from locktender.model.detokenizer import Feed, TokenWindow, detokenize
-from locktender.model.engine import EngineSpec, Limits, Output
+from locktender.model.engine import EngineSpec, Limits, Output, check_options
 from locktender.model.gguf import GgufHeader, read_header, read_vocabulary
 from locktender.model.prompt import answer_room, check_ids, not_rendered
 from locktender.model.stop import StopStrings
@@ -58,7 +58,6 @@ PRESETS: Mapping[str, Mapping[str, str | int]] = {
     },
     "fast": {},
 }
-OPTIONS = frozenset({"preset", "kv_tokens", "max_batched_tokens", "prefix_cache"})
 
 BLOCK_TOKENS = 32  # of the KV cache, on CPUs; a request holds whole blocks
 DEFAULT_KV_BYTES = 1 << 30
@@ -336,15 +335,9 @@ def _to_reason(theirs: Any) -> FinishReason | None:
 
 
 def _pick_preset(spec: EngineSpec) -> Mapping[str, str | int]:
-    """Return the preset's properties.  Raises: ConfigError, for an unknown option as well."""
-    unknown = sorted({name for name, _ in spec.options} - OPTIONS)
-    if unknown:
-        known = ", ".join(sorted(OPTIONS))
-        raise ConfigError(f"The engine 'openvino' has no option {unknown[0]!r}: it has {known}.")
-    name = spec.option("preset", "exact")
-    if name not in PRESETS:
-        raise ConfigError(f"There is no preset {name!r}: use one of {', '.join(sorted(PRESETS))}.")
-    return PRESETS[name]
+    """Return the preset's properties.  Raises: ConfigError, for any option that cannot be."""
+    check_options("openvino", spec.options)
+    return PRESETS[spec.option("preset", "exact")]
 
 
 def _size_cache(spec: EngineSpec, header: GgufHeader, *, is_exact: bool) -> tuple[int, int]:
@@ -356,7 +349,7 @@ def _size_cache(spec: EngineSpec, header: GgufHeader, *, is_exact: bool) -> tupl
     """
     wasted_tokens = spec.max_running * (BLOCK_TOKENS - 1)
     n_blocks = DEFAULT_KV_BYTES // (BLOCK_TOKENS * _token_bytes(header, is_exact=is_exact))
-    kv_tokens = _count(spec, "kv_tokens", n_blocks * BLOCK_TOKENS - wasted_tokens)
+    kv_tokens = spec.option("kv_tokens", n_blocks * BLOCK_TOKENS - wasted_tokens)
     if kv_tokens < 1:
         raise ConfigError(f"The KV cache has no room for {spec.max_running} requests.")
     return -(-(kv_tokens + wasted_tokens) // BLOCK_TOKENS), kv_tokens
@@ -374,19 +367,11 @@ def _token_bytes(header: GgufHeader, *, is_exact: bool) -> int:
     return header.n_layers * header.n_kv_heads * head_bytes
 
 
-def _count(spec: EngineSpec, name: str, default: int) -> int:
-    """Return an option that is a number of things, at least one.  Raises: ConfigError."""
-    value = spec.option(name, default)
-    if value is not default and (not isinstance(value, int) or value < 1):
-        raise ConfigError(f"The option {name!r} must be a whole number, at least 1: not {value!r}.")
-    return int(value)
-
-
 def _schedule(spec: EngineSpec, n_blocks: int) -> Any:
     config = openvino_genai.SchedulerConfig()
     config.num_kv_blocks = n_blocks
-    config.max_num_batched_tokens = _count(spec, "max_batched_tokens", MAX_BATCHED_TOKENS)
+    config.max_num_batched_tokens = spec.option("max_batched_tokens", MAX_BATCHED_TOKENS)
     config.max_num_seqs = max(spec.max_running, 256)  # the gate's bound is the one that counts
     config.dynamic_split_fuse = True  # long prompts are taken in parts, beside running answers
-    config.enable_prefix_caching = bool(spec.option("prefix_cache", default=True))
+    config.enable_prefix_caching = spec.option("prefix_cache", default=True)
     return config

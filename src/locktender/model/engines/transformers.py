@@ -36,7 +36,7 @@ from locktender.core.request import (
     TokenInput,
 )
 from locktender.model.detokenizer import Feed, TokenWindow, detokenize
-from locktender.model.engine import EngineSpec, Limits, Output
+from locktender.model.engine import EngineSpec, Limits, Output, check_options
 from locktender.model.engines.token_batch import TokenBatch, TokenEvent
 from locktender.model.engines.token_choice import TokenOptions
 from locktender.model.prompt import answer_room, check_ids, not_rendered
@@ -46,8 +46,6 @@ from locktender.prompting.token_ids import encode_rendered
 
 __all__ = ["TransformersStepper"]
 
-OPTIONS = frozenset({"dtype", "device", "kv_bytes", "context_tokens", "step_tokens", "threads"})
-_DTYPES = {"auto", "float32", "bfloat16", "float16"}
 # What loading a folder may raise: files that are missing or broken, memory, code that is absent.
 _FOREIGN_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError)
 
@@ -129,10 +127,10 @@ class TransformersStepper:
     """
 
     def __init__(self, spec: EngineSpec) -> None:
-        _check_options(spec)
+        check_options("transformers", spec.options)
         names = ("kv_bytes", "context_tokens", "step_tokens")
-        limits = {name: n for name in names if (n := _count(spec, name))}
-        if threads := _count(spec, "threads"):
+        limits = {name: n for name in names if (n := spec.option(name, None))}
+        if threads := spec.option("threads", None):
             torch.set_num_threads(threads)
         self._take(*_load(spec), max_running=spec.max_running, **limits)
 
@@ -252,23 +250,3 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     ends = getattr(model.generation_config, "eos_token_id", None)
     found.update(ends if isinstance(ends, list | tuple) else [ends])
     return frozenset(each for each in found if each is not None)
-
-
-def _check_options(spec: EngineSpec) -> None:
-    unknown = sorted({name for name, _ in spec.options} - OPTIONS)
-    if unknown:
-        known = ", ".join(sorted(OPTIONS))
-        raise ConfigError(
-            f"The engine 'transformers' has no option {unknown[0]!r}: it has {known}."
-        )
-    dtype = spec.option("dtype", "auto")
-    if dtype not in _DTYPES:
-        raise ConfigError(f"There is no dtype {dtype!r}: use one of {', '.join(sorted(_DTYPES))}.")
-
-
-def _count(spec: EngineSpec, name: str) -> int | None:
-    """Return an option that is a number of things, at least one.  Raises: ConfigError."""
-    value = spec.option(name, None)
-    if value is not None and (not isinstance(value, int) or value < 1):
-        raise ConfigError(f"The option {name!r} must be a whole number, at least 1: not {value!r}.")
-    return value

@@ -1,0 +1,61 @@
+"""Name a request: the id that its caller gave it or one of ours, and the path as logs may have it.
+
+Whoever stands outermost names it, our server or a route of ours in a server of the user's; those
+inside find the name in the request's scope, and each line of a log by `core.scope.current_request`.
+"""
+
+import re
+import uuid
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from starlette.types import Message, Scope, Send
+
+from locktender.core.scope import RequestName, current_request
+from locktender.wire.header import REQUEST_ID, parse_id
+
+__all__ = ["ID_HEADER", "is_named", "name_of", "naming", "with_id"]
+
+ID_HEADER = REQUEST_ID.lower()
+
+_KEY = "locktender.request_name"
+_RAW = ID_HEADER.encode("ascii")
+_STARTS = frozenset({"http.response.start", "websocket.http.response.start"})
+# A config in a path is its caller's, who may have put a key into it.
+_CONFIG = re.compile(r"/c/[^/]+(?=/)")
+_MAX_ROUTE_CHARACTERS = 500
+
+
+def name_of(scope: MutableMapping[str, Any]) -> RequestName:
+    """Return the name of a request, which it gets if it has none."""
+    name: RequestName | None = scope.get(_KEY)
+    if name is None:
+        given = next((value for field, value in scope.get("headers", ()) if field == _RAW), b"")
+        request_id = parse_id(given.decode("latin-1")) or uuid.uuid4().hex
+        route = _CONFIG.sub("/c/*", scope["path"])[:_MAX_ROUTE_CHARACTERS]
+        name = scope[_KEY] = RequestName(request_id, route)
+        current_request.set(name)
+    return name
+
+
+def is_named(scope: Mapping[str, Any]) -> bool:
+    """Whether somebody further out has named the request."""
+    return _KEY in scope
+
+
+def naming(scope: Scope, send: Send) -> Send:
+    """Return a `send` that puts the request's id into its answer."""
+    name = name_of(scope)
+
+    async def named(message: Message) -> None:
+        await send(with_id(message, name) if message["type"] in _STARTS else message)
+
+    return named
+
+
+def with_id(start: Message, name: RequestName) -> Message:
+    """Return the start of an answer with the id, unless it has one."""
+    headers = list(start.get("headers", ()))
+    if any(field.lower() == _RAW for field, _ in headers):
+        return start
+    return {**start, "headers": [*headers, (_RAW, name.id.encode("ascii"))]}

@@ -1,0 +1,55 @@
+"""Answer what no route of an app of ours answers, in the form that its callers read.
+
+An unknown path, a method that a path does not have, a fault that nobody has caught.  What a route
+itself raises as an HTTPException is its own word, and stays as the framework says it.
+"""
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from locktender.core.errors import LocktenderError, UnknownMethod, UnknownPath
+from locktender.http.door import ProblemOf
+
+__all__ = ["answer_unrouted"]
+
+_NOT_FOUND = 404
+_METHOD_NOT_ALLOWED = 405
+_FAULT = 500
+_MAX_SHOWN_CHARACTERS = 200
+
+
+def answer_unrouted(app: Starlette, problem_of: ProblemOf) -> None:
+    """Have `app` answer so; called before it is served."""
+    otherwise = app.exception_handlers[HTTPException]
+
+    async def refused(request: Request, error: Exception) -> Response:
+        ours = _meant(request, error) if isinstance(error, HTTPException) else None
+        if ours is not None:
+            return _response(problem_of, ours)
+        answer: Response = await otherwise(request, error)
+        return answer
+
+    async def failed(_: Request, error: Exception) -> Response:
+        return _response(problem_of, error)
+
+    app.add_exception_handler(HTTPException, refused)
+    # By its number: a class would be a handler of the runnable's own exceptions, too.
+    app.add_exception_handler(_FAULT, failed)
+
+
+def _meant(request: Request, error: HTTPException) -> LocktenderError | None:
+    """Return what the router has found, if it was the router that raised `error`."""
+    path, method = request.url.path[:_MAX_SHOWN_CHARACTERS], request.method
+    if error.status_code == _NOT_FOUND and "endpoint" not in request.scope:
+        return UnknownPath(f"There is no {method} {path} here.")
+    allowed = (error.headers or {}).get("Allow")
+    if error.status_code == _METHOD_NOT_ALLOWED and allowed is not None:
+        return UnknownMethod(f"There is no {method} {path} here; there is {allowed}.", allowed)
+    return None
+
+
+def _response(problem_of: ProblemOf, error: Exception) -> Response:
+    problem = problem_of(error)
+    return Response(problem.body, problem.status, dict(problem.headers))
