@@ -95,7 +95,7 @@ class StreamAnswer(Response):
             except HTTPException as error:
                 if not wire.has_begun:
                     raise  # the runnable's own word to the caller, as `answer` leaves it to the app
-                await _tell(wire, error, self._outer)
+                await _tell(wire, error, name)
             except Exception as error:  # noqa: BLE001 - the boundary: every fault is answered
                 await _tell(wire, error, name)
 
