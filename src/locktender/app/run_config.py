@@ -108,15 +108,15 @@ class RunConfigs:
 
         Raises: as `one`.
         """
+        if isinstance(wish, list) and len(wish) != n_inputs:
+            message = f"Number of configs ({len(wish)}) must match number of inputs ({n_inputs})"
+            raise Unprocessable(message)
         hashed = self._hashed(asked)
         _check_batch(hashed, wish, n_inputs)
         if not isinstance(wish, list):
             shared = await self._allowed(asked, hashed, wish)
             others = {key: value for key, value in shared.items() if key != "run_id"}
             configs = [shared, *([others] * (n_inputs - 1))][:n_inputs]
-        elif len(wish) != n_inputs:
-            message = f"Number of configs ({len(wish)}) must match number of inputs ({n_inputs})"
-            raise Unprocessable(message)
         else:
             configs = []
             for each in wish:
