@@ -102,11 +102,13 @@ async def test_what_the_doors_refuse_has_one_too(lines: list[logging.LogRecord])
     assert fields_of(lines)["status"] == 401
 
 
+@pytest.mark.parametrize("prefix", ["", "/api"])
 @pytest.mark.parametrize(("peer", "client"), [("127.0.0.1", "10.1.2.3"), ("192.0.2.7",) * 2])
 async def test_whom_a_proxy_speaks_for_is_told_where_the_proxy_is_trusted(
-    peer: str, client: str, lines: list[logging.LogRecord]
+    peer: str, client: str, prefix: str, lines: list[logging.LogRecord]
 ) -> None:
-    await asked(headers={"X-Forwarded-For": "10.1.2.3"}, peer=peer)
+    settings = DoorSettings(root_path=prefix)
+    await asked(headers={"X-Forwarded-For": "10.1.2.3"}, settings=settings, peer=peer)
     assert fields_of(lines)["client"] == client
 
 

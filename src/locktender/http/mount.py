@@ -45,7 +45,10 @@ class Mounted:
         except InvalidRequest as error:
             await reject(scope, send, self._problem_of(error))
             return
-        await self._app(_below(prefix, scope) if prefix else scope, receive, send)
+        if prefix:
+            # In place: `reception` reads there for whom a proxy calls, which is written further in.
+            scope.update(_below(prefix, scope))
+        await self._app(scope, receive, send)
 
     def _prefix_of(self, scope: Scope) -> str:
         given = [value for name, value in scope["headers"] if name == _HEADER]
@@ -58,7 +61,7 @@ class Mounted:
 
 def _below(prefix: str, scope: Scope) -> Scope:
     raw_path = scope.get("raw_path")
-    below = {**scope, "root_path": prefix, "path": prefix + scope["path"]}
+    below = {"root_path": prefix, "path": prefix + scope["path"]}
     if raw_path is not None:
         below["raw_path"] = prefix.encode() + raw_path
     return below

@@ -242,9 +242,11 @@ def _tokenized(stepper: Stepper, frame: Tokenize) -> Tokenized:
     try:
         return Tokenized(frame.key, tuple(token_ids(stepper, frame.prompt())))
     except LocktenderError as error:
+        if isinstance(error, EngineError):
+            _tell("the engine failed to tell the tokens of a prompt", error, None)
         return Tokenized.failed(frame.key, error)
-    except Exception:  # noqa: BLE001 - a boundary, as `_add`'s
-        _log.exception("the engine failed to tell the tokens of a prompt")
+    except Exception as error:  # noqa: BLE001 - a boundary, as `_add`'s
+        _tell("the engine failed to tell the tokens of a prompt", error, None)
         return Tokenized.failed(frame.key, EngineFailed("The engine failed at this prompt."))
 
 
