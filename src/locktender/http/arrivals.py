@@ -7,9 +7,10 @@ that has been arriving for longest is given up: who sends slowly keeps out only 
 from collections.abc import Hashable, Iterator
 from typing import Any
 
+from locktender.http.app_state import kept_on
+
 __all__ = ["Arrivals", "arrivals_of"]
 
-_STATE = "locktender_arrivals"
 _MAX_BYTES = 512 * 1024 * 1024
 
 
@@ -36,14 +37,5 @@ class Arrivals:
 
 
 def arrivals_of(application: Any) -> Arrivals:
-    """Return those of an ASGI application with a `state`, where they are kept.
-
-    One without has new ones each time.
-    """
-    state = getattr(application, "state", None)
-    if state is None:
-        return Arrivals()
-    if not hasattr(state, _STATE):
-        setattr(state, _STATE, Arrivals())
-    found: Arrivals = getattr(state, _STATE)
-    return found
+    """Return those of an ASGI application."""
+    return kept_on(application, "locktender_arrivals", Arrivals)

@@ -14,11 +14,11 @@ from contextvars import copy_context
 from typing import Any, TypeVar
 
 from locktender.core.errors import DeadlineExceeded, QueueFull
+from locktender.http.app_state import kept_on
 
 __all__ = ["Offload", "offload_of"]
 
 _Result = TypeVar("_Result")
-_STATE = "locktender_offload"
 _MAX_INSIDE = 32  # requests whose bodies lie in memory meanwhile
 
 
@@ -79,14 +79,5 @@ def _uncollected(work: Callable[..., _Result], *arguments: Any) -> _Result:
 
 
 def offload_of(application: Any) -> Offload:
-    """Return that of an ASGI application with a `state`, where it is kept.
-
-    One without, behind which nothing else is served, has a new one each time.
-    """
-    state = getattr(application, "state", None)
-    if state is None:
-        return Offload()
-    if not hasattr(state, _STATE):
-        setattr(state, _STATE, Offload())
-    found: Offload = getattr(state, _STATE)
-    return found
+    """Return that of an ASGI application."""
+    return kept_on(application, "locktender_offload", Offload)
