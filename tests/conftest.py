@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from harness.fixture import anyio_backend, client, own_state, smollm2, start_service
 from harness.hf_folder import hf_folder, transformers_stepper
+from harness.telling import print_told, tell
 from locktender.model.engine import EngineSpec, Stepper, load_engine
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "own_state",
     "smollm2",
     "start_service",
+    "tell",
     "transformers_stepper",
 ]
 
@@ -38,3 +40,8 @@ def openvino_stepper(smollm2: Path) -> Iterator[Stepper]:
     stepper = load_engine("openvino")(spec)
     yield stepper
     stepper.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests have told."""
+    print_told(terminalreporter)

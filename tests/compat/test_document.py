@@ -12,6 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from compat import document_app, fuzz
 from compat.server import serving, starting
+from harness.telling import Tell
 
 N_CASES = 500  # `checks/test_document.py` sends more
 # Models of LangServe's that we have no use for, and the other way round, by a part of their names:
@@ -98,11 +99,10 @@ def test_the_page_of_the_document_is_there(tried_port: int) -> None:
 
 
 def test_whatever_is_sent_is_answered_and_fails_only_in_the_runnable(
-    tried_port: int, log: Path, capsys: pytest.CaptureFixture[str]
+    tried_port: int, log: Path, tell: Tell
 ) -> None:
     tried = fuzz.try_out(tried_port, n_cases=N_CASES, is_same_each_time=True)
-    with capsys.disabled():
-        print(f"\ntried {tried.n_cases} requests: {dict(tried.statuses)}")  # noqa: T201 - what was tried is part of the result
+    tell(f"tried {tried.n_cases} requests: {dict(tried.statuses)}")
     n_theirs, others = fuzz.faults_in(log.read_text(encoding="utf-8"))
     assert others == []
     assert tried.n_cases >= N_CASES

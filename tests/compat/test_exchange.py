@@ -10,6 +10,7 @@ import pytest
 
 from compat.difference import DIFFERENCES, find
 from compat.exchange import Answer, Sent, ask, requests
+from harness.telling import Tell
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +26,7 @@ def exchanges(peer_port: int, our_port: int) -> Iterator[tuple[Sent, Answer, Ans
 
 @pytest.mark.timeout(900)  # the first run installs LangServe
 def test_answers_are_langserve_s_but_for_the_listed_differences(
-    peer_port: int, our_port: int, capsys: pytest.CaptureFixture[str]
+    peer_port: int, our_port: int, tell: Tell
 ) -> None:
     seen: Counter[str] = Counter()
     unlisted = []
@@ -39,9 +40,7 @@ def test_answers_are_langserve_s_but_for_the_listed_differences(
             unlisted.append(f"{sent}\n  LangServe: {theirs}\n  locktender: {ours}")
         else:
             seen[name] += 1
-    with capsys.disabled():
-        n_listed = seen.total()
-        print(f"\ncompared {n_exchanges} exchanges, {n_listed} listed differences")  # noqa: T201 - how much was compared is part of the result
+    tell(f"compared {n_exchanges} exchanges, {seen.total()} listed differences")
     assert unlisted == []
     assert set(seen) == set(DIFFERENCES)
 

@@ -20,6 +20,7 @@ from compat.exchange import Answer, Sent, ask, post
 from compat.exchange_callbacks import feedback
 from compat.server import serving
 from harness.langsmith_twin import LangSmithTwin, langsmith_twin
+from harness.telling import Tell
 
 ROOT = Path(__file__).parents[2]
 _CHANGING = re.compile(
@@ -64,7 +65,7 @@ def sides(
 
 @pytest.mark.timeout(900)  # the first run installs LangServe
 def test_answers_with_a_langsmith_are_langserve_s_but_for_the_listed_differences(
-    sides: tuple[Side, Side], capsys: pytest.CaptureFixture[str]
+    sides: tuple[Side, Side], tell: Tell
 ) -> None:
     seen: Counter[str] = Counter()
     unlisted: list[str] = []
@@ -80,9 +81,7 @@ def test_answers_with_a_langsmith_are_langserve_s_but_for_the_listed_differences
             unlisted.append(f"{sent}\n  LangServe: {there}\n  locktender: {here}")
         else:
             seen[name] += 1
-    with capsys.disabled():
-        n_listed = seen.total()
-        print(f"\ncompared {n_exchanges} exchanges about feedback, {n_listed} listed differences")  # noqa: T201 - how much was compared is part of the result
+    tell(f"compared {n_exchanges} exchanges about feedback, {seen.total()} listed differences")
     assert unlisted == []
     assert set(seen) >= set(WITH_LANGSMITH)
     assert set(seen) <= set(WITH_LANGSMITH) | set(DIFFERENCES)
