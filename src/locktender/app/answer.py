@@ -24,7 +24,7 @@ from locktender.core.errors import (
     UnknownModel,
 )
 from locktender.core.scope import RequestName
-from locktender.http.request_name import ID_HEADER, name_of
+from locktender.http.request_name import ID_HEADER, is_named, name_of
 from locktender.wire.langserve import Unprocessable
 from locktender.wire.problem import find_ours, run_problem
 
@@ -40,9 +40,12 @@ _NOT_THE_CALLERS = (
 
 async def answered(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
     """Return what `answer` gives, or the answer that its failure is, with the request's id."""
+    # Who named it further out puts the id into the answer as well.
+    is_ours_to_tell = not is_named(request.scope)
     name = name_of(request.scope)
     response = await _answered(request, answer)
-    response.headers.setdefault(ID_HEADER, name.id)
+    if is_ours_to_tell:
+        response.headers.setdefault(ID_HEADER, name.id)
     return response
 
 

@@ -5,8 +5,8 @@ the user's own dependencies.  `core.scope` says how the chain's calls find what 
 """
 
 import hashlib
+import secrets
 import time
-import uuid
 from collections.abc import Iterable, Mapping
 
 from locktender.core.scope import OuterRequest, current_request
@@ -22,6 +22,7 @@ from locktender.wire.header import (
 __all__ = ["outer_request_of"]
 
 _BEARER = "bearer "
+_ID_BYTES = 16  # which nobody guesses
 
 
 def outer_request_of(headers: Iterable[tuple[bytes, bytes]]) -> OuterRequest:
@@ -31,10 +32,10 @@ def outer_request_of(headers: Iterable[tuple[bytes, bytes]]) -> OuterRequest:
     request = current_request.get()
     own_id = None if request is None else request.id
     if not named:
-        return OuterRequest(uuid.uuid4().hex, caller_id=own_id)
+        return OuterRequest(secrets.token_hex(_ID_BYTES), caller_id=own_id)
     timeout_s = parse_timeout(_text(named, TIMEOUT))
     return OuterRequest(
-        id=uuid.uuid4().hex,
+        id=secrets.token_hex(_ID_BYTES),
         deadline_at=None if timeout_s is None else time.monotonic() + timeout_s,
         tenant=_tenant(named),
         caller_id=own_id or parse_id(_text(named, REQUEST_ID)),

@@ -71,7 +71,8 @@ class RunConfigs:
         self._before_run = before_run or _nothing
         self._needs_thread = "configurable" in config_keys and needs_thread(runnable)
         self._bound = frozenset(bound_keys(runnable))
-        self._session = session_keys(runnable) if "configurable" in config_keys else frozenset()
+        session = session_keys(runnable) if "configurable" in config_keys else ()
+        self._session = sorted(session)
 
     @cached_property
     def schema(self) -> type[BaseModel]:
@@ -198,8 +199,9 @@ class RunConfigs:
         configurable = config.get("configurable") or {}
         if self._needs_thread and configurable.get("thread_id") is None:
             raise _missing("thread_id", "the state is kept by thread", configurable)
-        for key in sorted(self._session - configurable.keys()):
-            raise _missing(key, "the history of messages is found by it", configurable)
+        for key in self._session:
+            if key not in configurable:
+                raise _missing(key, "the history of messages is found by it", configurable)
         metadata = {
             **(config.get("metadata") or {}),
             "__useragent": asked.request.headers.get("user-agent"),

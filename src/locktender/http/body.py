@@ -12,7 +12,7 @@ from typing import cast
 from starlette.requests import Request
 
 from locktender.core.errors import InvalidRequest, QueueFull, RequestTooLarge
-from locktender.http.arrivals import arrivals_of
+from locktender.http.arrivals import Arrivals, arrivals_of
 from locktender.wire.json_count import JsonCount, most_values
 
 __all__ = ["Body", "BodyBounds", "read_body"]
@@ -53,13 +53,15 @@ async def read_body(request: Request, bounds: BodyBounds) -> Body:
     Raises: RequestTooLarge, InvalidRequest when it does not arrive, QueueFull when it is slow and
     too many others arrive, starlette's ClientDisconnect.
     """
-    arrival, arrivals = _Arrival(bounds), arrivals_of(request.scope.get("app"))
+    arrival = _Arrival(bounds)
+    arrivals: Arrivals | None = None  # those it is among, once it is no short one
     try:
         async with asyncio.timeout(bounds.timeout_s) as arrival.limit:
             async for chunk in request.stream():
                 if arrival.is_over:
                     break
                 if not arrival.takes_free(chunk):
+                    arrivals = arrivals or arrivals_of(request.scope.get("app"))
                     for slowest in arrivals.add(arrival, len(chunk)):
                         cast("_Arrival", slowest).give_up()
                     await arrival.take_counted()
@@ -69,7 +71,8 @@ async def read_body(request: Request, bounds: BodyBounds) -> Body:
         message = f"The body did not arrive within {bounds.timeout_s:g} s."
         raise arrival.refusal() or InvalidRequest(message) from error
     finally:
-        arrivals.leave(arrival)
+        if arrivals is not None:
+            arrivals.leave(arrival)
     body = await arrival.body()
     request._body = body.content  # noqa: SLF001 - where starlette's own `body()` keeps and finds it
     return body

@@ -5,8 +5,8 @@ inside find the name in the request's scope, and each line of a log by `core.sco
 """
 
 import re
-import uuid
-from collections.abc import Mapping, MutableMapping
+import secrets
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 from starlette.types import Message, Scope, Send
@@ -22,18 +22,20 @@ _KEY = "locktender.request_name"
 _RAW = ID_HEADER.encode("ascii")
 _STARTS = frozenset({"http.response.start", "websocket.http.response.start"})
 # A config in a path is its caller's, who may have put a key into it.
-_CONFIG = re.compile(r"/c/[^/]+(?=/)")
+_CONFIG, _CONFIG_BEGINS = re.compile(r"/c/[^/]+(?=/)"), "/c/"
 _MAX_ROUTE_CHARACTERS = 500
+_ID_BYTES = 16  # as a UUID has
 
 
 def name_of(scope: MutableMapping[str, Any]) -> RequestName:
     """Return the name of a request, which it gets if it has none."""
     name: RequestName | None = scope.get(_KEY)
     if name is None:
-        given = next((value for field, value in scope.get("headers", ()) if field == _RAW), b"")
-        request_id = parse_id(given.decode("latin-1")) or uuid.uuid4().hex
-        route = _CONFIG.sub("/c/*", scope["path"])[:_MAX_ROUTE_CHARACTERS]
-        name = scope[_KEY] = RequestName(request_id, route)
+        request_id = _given_id(scope.get("headers", ())) or secrets.token_hex(_ID_BYTES)
+        route = scope["path"]
+        if _CONFIG_BEGINS in route:
+            route = _CONFIG.sub("/c/*", route)
+        name = scope[_KEY] = RequestName(request_id, route[:_MAX_ROUTE_CHARACTERS])
         current_request.set(name)
     return name
 
@@ -55,7 +57,15 @@ def naming(scope: Scope, send: Send) -> Send:
 
 def with_id(start: Message, name: RequestName) -> Message:
     """Return the start of an answer with the id, unless it has one."""
-    headers = list(start.get("headers", ()))
-    if any(field.lower() == _RAW for field, _ in headers):
-        return start
+    headers = start.get("headers", ())
+    for field, _ in headers:
+        if field.lower() == _RAW:
+            return start
     return {**start, "headers": [*headers, (_RAW, name.id.encode("ascii"))]}
+
+
+def _given_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    for field, value in headers:
+        if field == _RAW:
+            return parse_id(value.decode("latin-1"))
+    return None

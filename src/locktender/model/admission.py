@@ -94,7 +94,7 @@ class Admission:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self._permits: set[Permit] = set()  # of those inside
+        self._n_inside = 0
         self._tokens = 0
         self._shares = Shares(room.max_share, room.max_shared)
         self._known: OrderedDict[str, float] = OrderedDict()  # signed, let in -> until when
@@ -103,7 +103,7 @@ class Admission:
     @property
     def n_inside(self) -> int:
         """Places taken."""
-        return len(self._permits)
+        return self._n_inside
 
     @property
     def n_outside(self) -> int:
@@ -152,21 +152,21 @@ class Admission:
 
     def correct(self, permit: Permit, tokens: int) -> None:
         """Replace the bound that `permit` was given on by what the engine has counted."""
-        if permit in self._permits:
+        if permit.is_inside and not permit.is_over:
             self._tokens += tokens - permit.tokens
             permit.tokens = tokens
 
-    def give_back(self, permit: Permit, *, now: float) -> bool:
-        """Take the permit back, and return whether it was still out: others may be let in then."""
-        if permit in self._permits:
-            self._permits.remove(permit)
+    def give_back(self, permit: Permit, *, now: float) -> None:
+        """Take the permit back; a second time changes nothing.  Others may be let in then."""
+        if permit.is_over:
+            return
+        permit.is_over = True
+        if permit.is_inside:
+            self._n_inside -= 1
             self._tokens -= permit.tokens
             self._ends.append(now)
-        elif permit.is_inside:
-            return False
         if permit.part is not None:
             self._shares.leave(permit)
-        return True
 
     def retry_after_s(self, now: float) -> float | None:
         """Estimate when those who wait now will have left, from the measured drain rate."""
@@ -201,11 +201,11 @@ class Admission:
 
     def _fits(self, tokens: int) -> bool:
         # A request that is alone inside is let in whatever it asks: the engine has the last word.
-        return not self._permits or self._tokens + tokens <= self._room.max_tokens
+        return not self._n_inside or self._tokens + tokens <= self._room.max_tokens
 
     def _enter(self, permit: Permit) -> None:
         permit.is_inside = True
-        self._permits.add(permit)
+        self._n_inside += 1
         self._tokens += permit.tokens
         if permit.part is not None:
             self._shares.enter(permit)

@@ -149,7 +149,7 @@ class Dispatcher:
         timeout_s = self._settings.timeout_s
         deadline = now + (timeout_s if scope.timeout_s is None else min(timeout_s, scope.timeout_s))
         tokens = max_total_tokens(request)
-        permit, has_claim = self._entrance.ask(tokens, scope)
+        permit, has_claim = self._entrance.ask(tokens, scope, now=now)
         # A later call of a request that was let in waits for as long as that request may take.
         leave_at = deadline if has_claim else min(deadline, now + self._settings.max_wait_s)
         ticket = Ticket(next(self._sequences), tokens, leave_at, group)

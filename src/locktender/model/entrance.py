@@ -36,12 +36,12 @@ class Entrance:
         """The seconds after which there may be room; None if nobody can tell."""
         return self._admission.retry_after_s(_now())
 
-    def ask(self, tokens: int, scope: Scope) -> tuple[Permit, bool]:
+    def ask(self, tokens: int, scope: Scope, *, now: float) -> tuple[Permit, bool]:
         """Return a permit for a call of at most `tokens`, and whether it had a claim to one.
 
         Raises: QueueFull.
         """
-        now, part = _now(), None
+        part = None
         if scope.outer is not None:
             part = Part(scope.outer, None if scope.outer_s is None else now + scope.outer_s)
         has_claim = self._admission.knows(part, now=now)
@@ -65,7 +65,8 @@ class Entrance:
 
     def give_back(self, permit: Permit) -> None:
         """Take the permit back; a second time changes nothing."""
-        if self._admission.give_back(permit, now=_now()):
+        if not permit.is_over:
+            self._admission.give_back(permit, now=_now())
             self._let_in()
 
     def _let_in(self) -> None:

@@ -45,6 +45,7 @@ class Permit:
     tokens: int
     part: Part | None = None  # None: a request of its own
     is_inside: bool = False
+    is_over: bool = False  # it has been given back
 
 
 @dataclass(slots=True, eq=False)

@@ -102,7 +102,7 @@ class Supervisor:
     def refusal(self) -> CapacityError | None:
         if self._is_stopping:
             return Draining("The service is shutting down. Try again later.")
-        if not self.is_down:
+        if self._ready or not self.is_down:  # The usual case first: each request asks thrice.
             return None
         how = " as it is configured" if self.has_given_up else ""
         message = f"The model's engine cannot be started{how}. The operator's log has the cause."
