@@ -33,6 +33,7 @@ SHOWING_OF: Mapping[str, object] = {
     "spaces_between_special_tokens": False,
     "add_generation_prompt": False,
     "do_sample": False,
+    "include_reasoning": False,
     "min_p": 0.9,
     "repetition_penalty": 1.9,
 }

@@ -37,7 +37,7 @@ class TokenizeBody(StrictModel):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What it has of the fields in the table of settings."""
+        """What `refuse_unsupported` is to see: what has no field here."""
         return self.model_extra or {}
 
 
