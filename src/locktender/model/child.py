@@ -22,7 +22,7 @@ from locktender.core.errors import ConfigError, EngineError, EngineFailed, Lockt
 from locktender.core.log_line import LineFormatter
 from locktender.core.request import Delta
 from locktender.model.canary import ask_canary
-from locktender.model.engine import Output, Stepper, load_engine, token_ids
+from locktender.model.engine import Output, Stepper, load_engine, takes_chats, token_ids
 from locktender.model.frames import (
     Add,
     Cancel,
@@ -176,7 +176,7 @@ def _start(line: Line) -> Stepper | None:
         sys.path.extend(entry for entry in frame.path if entry not in sys.path)
         stepper = load_engine(frame.spec.engine)(frame.spec)
         if frame.spec.canary:
-            ask_canary(stepper)
+            ask_canary(stepper, is_chat=takes_chats(frame.spec.engine))
     except LocktenderError as error:
         line.send_last(encode(StartFailed(error.message, isinstance(error, ConfigError))))
         return None
