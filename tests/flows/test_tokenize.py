@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -196,7 +195,5 @@ async def test_it_needs_the_key_that_every_route_needs(start_service: Starter) -
     with anyio.fail_after(30):
         with pytest.raises(Unauthenticated):
             await asyncio.to_thread(chat_model(service).get_num_tokens, "a b")
-        while True:
-            with suppress(NoReplicaReady):  # while its engine is being started
-                assert await asyncio.to_thread(model.get_num_tokens, "a b") == 2
-                break
+        # Its engine may still be being started.
+        assert await asyncio.to_thread(model.get_num_tokens, "a b") == 2
