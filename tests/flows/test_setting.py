@@ -129,7 +129,7 @@ async def test_a_value_that_asks_for_nothing_changes_nothing(service: Service) -
     ],
 )
 async def test_what_nobody_knows_or_can_mean_is_refused_by_name(
-    shared_echo: Shared, client: aiohttp.ClientSession, name: str, value: object, *, stream: bool
+    shared_echo: Shared, client: aiohttp.ClientSession, name: str, value: Any, *, stream: bool
 ) -> None:
     echo = await shared_echo.lend(client)
     reply = await echo.ask(ASKED, stream=stream, **{name: value})

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -138,6 +139,18 @@ async def test_what_an_engine_has_in_hand_ends_before_it_gets_the_next() -> None
         engines.may_tell.set()
         assert await service.of(PROMPT) == TOLD
     assert len(engines.asked) == 2
+
+
+async def test_an_engine_with_answers_under_way_is_left_to_them_after_a_long_text() -> None:
+    long = body("a" * 250_000)
+    for running, n_read in ((1, 1), (0, 2)):
+        engines = Engines(load("m-0", running))
+        engines.may_tell.set()
+        service = tokenization(engines)
+        assert await service.of(long) == TOLD
+        with suppress(DeadlineExceeded):
+            await service.of(PROMPT, timeout_s=0.01)
+        assert len(engines.asked) == n_read
 
 
 async def test_while_an_engine_starts_they_wait_for_it() -> None:

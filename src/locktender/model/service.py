@@ -252,12 +252,12 @@ class ModelService:
         try:
             tokens = await self._tokens(request, arrival)
         except LocktenderError as error:
-            self._note_tokens(arrival, outcome_of(error), error=error)
+            self._observer(_told(arrival, outcome_of(error), error=error))
             return _refusal(error, arrival.caller_id or arrival.request_id)
         except ClientDisconnect:
-            self._note_tokens(arrival, Outcome.CANCELLED)
+            self._observer(_told(arrival, Outcome.CANCELLED))
             return Response()  # that nobody will read
-        self._note_tokens(arrival, Outcome.COMPLETED, len(tokens.ids))
+        self._observer(_told(arrival, Outcome.COMPLETED, len(tokens.ids)))
         return _json(tokenize_reply(tokens.ids, tokens.context_tokens))
 
     async def _tokens(self, request: Request, arrival: _Arrival) -> Tokens:
@@ -266,25 +266,6 @@ class ModelService:
         arrival.model = asked.model
         timeout_s = parse_timeout(request.headers.get(TIMEOUT))
         return await served.tokenization.of(asked, timeout_s=timeout_s)
-
-    def _note_tokens(
-        self,
-        arrival: _Arrival,
-        outcome: Outcome,
-        n_tokens: int = 0,
-        error: LocktenderError | None = None,
-    ) -> None:
-        told = TokensTold(
-            request_id=arrival.request_id,
-            model=arrival.model,
-            outcome=outcome,
-            total_s=time.monotonic() - arrival.came_at,
-            n_tokens=n_tokens,
-            code=error.code if error else None,
-            caller_id=arrival.caller_id,
-            reason=_reason(error),
-        )
-        self._observer(told)
 
     async def list_models(self) -> Response:
         """List the models."""
@@ -343,6 +324,24 @@ def _described(body: type[StrictModel]) -> dict[str, Any]:
 def _arrival(request: Request) -> _Arrival:
     caller_id = parse_id(request.headers.get(REQUEST_ID))
     return _Arrival(uuid.uuid4().hex if caller_id else name_of(request.scope).id, caller_id)
+
+
+def _told(
+    arrival: _Arrival,
+    outcome: Outcome,
+    n_tokens: int = 0,
+    error: LocktenderError | None = None,
+) -> TokensTold:
+    return TokensTold(
+        request_id=arrival.request_id,
+        model=arrival.model,
+        outcome=outcome,
+        total_s=time.monotonic() - arrival.came_at,
+        n_tokens=n_tokens,
+        code=error.code if error else None,
+        caller_id=arrival.caller_id,
+        reason=_reason(error),
+    )
 
 
 def _reason(error: LocktenderError | None) -> str | None:
