@@ -106,6 +106,11 @@ def test_a_field_that_nobody_knows_is_refused(name: str) -> None:
         ("top_k", 1.0, None),
         ("min_p", 1.1, "`min_p` must be a number from 0 to 1, not 1.1."),
         ("repetition_penalty", 0, None),
+        (
+            "repetition_penalty",
+            1e-300,
+            "`repetition_penalty` must be a number from 0.01 to 100, not 1e-300.",
+        ),
         ("n", 2, "`n` must be 1, not 2."),
         ("n", 10**18, "`n` must be 1, not 1000000000000000000."),
         ("n", True, "`n` must be 1, not true."),

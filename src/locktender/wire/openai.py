@@ -50,6 +50,7 @@ _NAME = f"a string of at most {_MAX_NAME_CHARACTERS} characters"
 # share than the second is 0.  Both mean the likeliest token and nothing else.
 _GREEDY_BELOW_TEMPERATURE = 1e-5
 _MIN_TOP_P = 1e-6
+_MIN_PENALTY = 0.01  # what is divided by less overflows as well
 _MAX_TOP_K = 2**31 - 1
 _SHORT_SEEDS = 2**32  # of engines that have no `Feature.LONG_SEED`
 
@@ -125,7 +126,7 @@ class ChatCompletionBody(StrictModel):
     )
     min_p: float | None = Field(None, ge=0, le=1, description="a number from 0 to 1")
     repetition_penalty: float | None = Field(
-        None, gt=0, le=100, description="a number above 0 and up to 100"
+        None, ge=_MIN_PENALTY, le=100, description=f"a number from {_MIN_PENALTY} to 100"
     )
     n: int | None = Field(None, ge=1, le=1, description="1")
     stream: bool | None = Field(None, description="true or false")
