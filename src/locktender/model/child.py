@@ -79,7 +79,12 @@ class Line:
         return read_to_child(self._received.popleft()) if self._received else None
 
     def _read(self, wait_s: float) -> bytes:
-        if not self._poll.poll(wait_s * 1000):
+        # Or until it takes more of what is unsent: the tokens of a long text are some megabytes.
+        self._poll.modify(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+        found = dict(self._poll.poll(wait_s * 1000)).get(self._socket.fileno(), 0)
+        if found & select.POLLOUT:
+            self._flush()
+        if not found & ~select.POLLOUT:
             return b""
         try:
             chunk = self._socket.recv(_CHUNK_BYTES)
