@@ -184,6 +184,16 @@ async def test_what_is_too_long_or_of_another_chat_reaches_no_engine() -> None:
     engines = Engines(load("m-0"))
     with pytest.raises(RequestTooLarge, match="250,001 characters"):
         await tokenization(engines).of(body("a" * 250_001))
+    turns = [{"role": "user", "content": "a" * 125_000}, {"role": "user", "content": "b" * 125_001}]
+    with pytest.raises(RequestTooLarge, match="250,001 characters"):
+        await tokenization(engines).of(
+            TokenizeBody.model_validate({"model": "m", "messages": turns})
+        )
+    with pytest.raises(InvalidRequest, match="`return_token_str` is not known here"):
+        await tokenization(engines).of(body("a", return_token_str=True))
+    engines.may_tell.set()
+    assert await tokenization(engines).of(body("a", temperature=0, user="ann")) == TOLD
+    engines.asked.clear()
     with pytest.raises(InvalidRequest, match="`tools` is not supported by the engine `echo`"):
         await tokenization(engines).of(body("a", tools=[1]))
     assert engines.asked == []
