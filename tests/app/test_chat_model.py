@@ -39,6 +39,7 @@ def test_messages_are_written_as_openai_does() -> None:
         AIMessage("Yes."),
         AIMessage([]),
         ChatMessage(role="developer", content="Go on."),
+        HumanMessage("Hi.", name="ann"),
     ]
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     assert chat_messages(messages) == [
@@ -47,6 +48,7 @@ def test_messages_are_written_as_openai_does() -> None:
         {"role": "assistant", "content": "Yes."},
         {"role": "assistant", "content": ""},
         {"role": "developer", "content": "Go on."},
+        {"role": "user", "content": "Hi.", "name": "ann"},
     ]
 
 
@@ -76,6 +78,7 @@ def test_what_a_model_has_thought_is_left_out_of_its_turn(thought: dict[str, Any
     [
         ToolMessage("42", tool_call_id="1"),
         AIMessage("", tool_calls=[CALL]),
+        AIMessage("", additional_kwargs={"function_call": {"name": "f", "arguments": "{}"}}),
         ChatMessage(role="wizard", content="hi"),
         HumanMessage([{"type": "image", "url": "http://example.org/cat.png"}]),
         HumanMessage([{"type": "text"}]),
@@ -88,10 +91,10 @@ def test_what_the_service_cannot_take_is_refused_and_not_left_out(message: BaseM
 
 @pytest.mark.parametrize("name", ["temprature", "repetiton_penalty", "stream_options"])
 def test_a_setting_that_no_service_knows_is_refused(name: str) -> None:
-    with pytest.raises(InvalidRequest, match=f"`{name}` is not supported") as refused:
+    with pytest.raises(InvalidRequest, match=f"`{name}` is not known here") as refused:
         ChatLocktender(base_url=NOBODY).bind(**{name: 1}).invoke("hi")
     assert refused.value.param == name
-    with pytest.raises(ValidationError, match=f"`{name}` is not supported"):
+    with pytest.raises(ValidationError, match=f"`{name}` is not known here"):
         ChatLocktender(model_kwargs={name: 1})
 
 

@@ -33,6 +33,7 @@ SHOWING_OF: Mapping[str, object] = {
     "spaces_between_special_tokens": False,
     "add_generation_prompt": False,
     "do_sample": False,
+    "include_reasoning": False,
     "min_p": 0.9,
     "repetition_penalty": 1.9,
 }
@@ -111,6 +112,28 @@ async def test_a_value_that_asks_for_nothing_changes_nothing(service: Service) -
     with anyio.fail_after(60):
         plain = await text_of(service, max_tokens=N_TOKENS)
         assert await text_of(service, max_tokens=N_TOKENS, **neutral) == plain
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temprature", 0),
+        ("options", {"temperature": 0}),
+        ("extra_body", {"top_k": 1}),
+        ("stop", ["a", 5]),
+        ("seed", 1.5),
+        ("seed", "5"),
+        ("max_completion_tokens", -1),
+        ("n", 0),
+    ],
+)
+async def test_what_nobody_knows_or_can_mean_is_refused_by_name(
+    shared_echo: Shared, client: aiohttp.ClientSession, name: str, value: Any, *, stream: bool
+) -> None:
+    echo = await shared_echo.lend(client)
+    reply = await echo.ask(ASKED, stream=stream, **{name: value})
+    assert (reply.status, reply.error["param"]) == (400, name)
 
 
 async def test_a_refusal_reaches_whoever_has_bound_the_setting(service: Service) -> None:

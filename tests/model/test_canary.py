@@ -4,10 +4,18 @@ from functools import partial
 import pytest
 
 from harness.gate import Tap
-from locktender.core.errors import EngineFailed, EngineStartError, InvalidRequest
-from locktender.core.request import Delta, FinishReason, GenerationRequest, Input, TextInput
+from locktender.core.errors import ContextTooLong, EngineFailed, EngineStartError
+from locktender.core.request import (
+    ChatInput,
+    Delta,
+    FinishReason,
+    GenerationRequest,
+    Input,
+    Message,
+    RenderedInput,
+)
 from locktender.model.canary import QUESTIONS, ask_canary
-from locktender.model.engine import EngineSpec, Limits, Output
+from locktender.model.engine import EngineSpec, Limits, Output, takes_chats
 from locktender.model.engines.echo import EchoStepper
 
 
@@ -24,7 +32,7 @@ class Scripted:
     def add(self, key: int, request: GenerationRequest) -> None:  # noqa: ARG002 - the seam's signature
         self.asked.append(request.input)
         output = self.say(request.input)
-        if isinstance(output, InvalidRequest):
+        if isinstance(output, ContextTooLong):
             raise output
         self.left = [None, output]
 
@@ -43,52 +51,52 @@ class Scripted:
 
 
 SILENCE = Delta("", 1, 3, FinishReason.STOP)
-NO_TEMPLATE = InvalidRequest("There is no chat template.")
+TOO_LONG = ContextTooLong("The prompt has 5 tokens, but prompt and answer may have 2.")
+ask = partial(ask_canary, is_chat=False)
 
 
-def test_an_engine_that_answers_is_asked_once_and_left_without_work() -> None:
+@pytest.mark.parametrize("is_chat", [False, True])
+def test_an_engine_that_answers_is_asked_once_as_callers_do(*, is_chat: bool) -> None:
     stepper = Scripted(lambda _: Delta("Hello", 1, 3))
-    ask_canary(stepper)
-    assert stepper.asked == [QUESTIONS[0]]
+    ask_canary(stepper, is_chat=is_chat)
+    (asked,) = stepper.asked
+    chat = ChatInput((Message("user", QUESTIONS[0]),))
+    assert asked == (chat if is_chat else RenderedInput(QUESTIONS[0]))
     assert not stepper.has_work()
 
 
 def test_the_engine_without_weights_passes() -> None:
     stepper = EchoStepper(EngineSpec("echo", max_running=1))
-    ask_canary(stepper)
+    ask_canary(stepper, is_chat=takes_chats("echo"))
     assert not stepper.has_work()
 
 
 def test_an_engine_that_answers_nothing_to_any_question_cannot_be_started() -> None:
     stepper = Scripted(lambda _: SILENCE)
     with pytest.raises(EngineStartError, match=r"answers nothing: 4 questions .*`canary = false`"):
-        ask_canary(stepper)
-    assert stepper.asked == list(QUESTIONS)
+        ask(stepper)
+    assert stepper.asked == list(map(RenderedInput, QUESTIONS))
 
 
 def test_a_model_for_which_one_text_is_at_its_end_is_asked_for_others() -> None:
-    last = QUESTIONS[-1]
-    ask_canary(Scripted(lambda question: Delta("there") if question == last else SILENCE))
+    last = RenderedInput(QUESTIONS[-1])
+    ask(Scripted(lambda question: Delta("there") if question == last else SILENCE))
 
 
 def test_an_engine_that_never_comes_to_an_end_cannot_be_started() -> None:
     stepper = EchoStepper(EngineSpec("echo", max_running=1), gate=Tap())
     with pytest.raises(EngineStartError):
-        ask_canary(stepper)
+        ask_canary(stepper, is_chat=True)
 
 
-def test_what_cannot_be_asked_proves_nothing() -> None:
-    ask_canary(Scripted(lambda _: NO_TEMPLATE))
-    base = partial(_of_texts, SILENCE)
+def test_what_does_not_fit_proves_nothing() -> None:
+    ask(Scripted(lambda _: TOO_LONG))
+    first = RenderedInput(QUESTIONS[0])
     with pytest.raises(EngineStartError, match="3 questions"):
-        ask_canary(Scripted(base))
+        ask(Scripted(lambda question: TOO_LONG if question == first else SILENCE))
 
 
 def test_an_engine_that_fails_at_its_first_request_cannot_be_started() -> None:
     failure = EngineFailed("The KV cache is full.")
     with pytest.raises(EngineStartError, match=r"fails at its first .*: The KV cache is full\."):
-        ask_canary(Scripted(lambda _: failure))
-
-
-def _of_texts(output: Output, question: Input) -> Output:
-    return output if isinstance(question, TextInput) else NO_TEMPLATE
+        ask(Scripted(lambda _: failure))

@@ -63,6 +63,18 @@ async def test_what_is_no_chat_or_has_no_format_stays_as_it_is(*, has_format: bo
     assert await rendered(request, Watched() if has_format else None) is request
 
 
+async def test_a_template_that_tells_speakers_apart_is_told_their_names() -> None:
+    source = "{% for m in messages %}{{ m.name | default(m.role) }}: {{ m.content }}\n{% endfor %}"
+    names = ChatFormat(
+        ChatTemplate(source), ControlTokens([AddedToken("<end>", 2, is_special=True)])
+    )
+    chat = ChatInput((Message("user", "hi", "ann<end>"), Message("user", "ho")))
+    prompt = (await rendered(request_for(chat), names)).input
+    assert isinstance(prompt, RenderedInput)
+    assert prompt.text == "ann<end>: hi\nuser: ho\n"
+    assert prompt.cuts  # a name is a caller's text
+
+
 async def test_half_a_surrogate_pair_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="surrogate"):
         await rendered(request_for(ChatInput((Message("user", "a\udfff"),))), Watched())

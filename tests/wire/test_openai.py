@@ -70,10 +70,19 @@ def test_null_means_the_default_for_every_setting() -> None:
     assert _accepted(**dict.fromkeys(names.split())) == _accepted()
 
 
-def test_settings_that_do_not_change_the_text_and_unknown_fields_are_ignored() -> None:
+def test_settings_that_do_not_change_the_text_are_passed_over() -> None:
     ignored = "user metadata store service_tier parallel_tool_calls"
-    ignored += " prompt_cache_key safety_identifier prediction something_new asked_max_tokens"
+    ignored += " prompt_cache_key safety_identifier prediction"
     assert _accepted(**{name: {"a": ["b"]} for name in ignored.split()}) == _accepted()
+
+
+@pytest.mark.parametrize(
+    "name", ["something_new", "temprature", "asked_max_tokens", "settings", ""]
+)
+def test_a_field_that_nobody_knows_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="is not known here") as raised:
+        _accepted(**{name: 1})
+    assert raised.value.param == name
 
 
 @pytest.mark.parametrize(
@@ -97,6 +106,11 @@ def test_settings_that_do_not_change_the_text_and_unknown_fields_are_ignored() -
         ("top_k", 1.0, None),
         ("min_p", 1.1, "`min_p` must be a number from 0 to 1, not 1.1."),
         ("repetition_penalty", 0, None),
+        (
+            "repetition_penalty",
+            1e-300,
+            "`repetition_penalty` must be a number from 0.01 to 100, not 1e-300.",
+        ),
         ("n", 2, "`n` must be 1, not 2."),
         ("n", 10**18, "`n` must be 1, not 1000000000000000000."),
         ("n", True, "`n` must be 1, not true."),
@@ -210,6 +224,28 @@ def test_a_developer_speaks_as_the_system() -> None:
             Message("assistant", "assistant"),
         )
     )
+
+
+def test_whose_turn_it_is_is_kept() -> None:
+    turns = [{"role": "user", "content": "hi", "name": name} for name in ("ann", None)]
+    assert _accepted(messages=turns).input == ChatInput(
+        (Message("user", "hi", "ann"), Message("user", "hi"))
+    )
+    for name in (5, "x" * 65):
+        error = _refused(_body(messages=[{**turns[0], "name": name}]))
+        assert error.param == "messages[0].name"
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content", "thinking"])
+@pytest.mark.parametrize("content", [None, "", [{"type": "thinking", "thinking": "Hm."}]])
+def test_a_turn_in_which_a_model_has_only_thought_is_one_without_text(
+    field: str, content: object
+) -> None:
+    turn = {"role": "assistant", "content": content, field: "Hm."}
+    assert _accepted(messages=[*_MESSAGES, turn]).input == ChatInput(
+        (Message("user", "hi"), Message("assistant", ""))
+    )
+    assert _refused(_body(messages=[{"role": "user", "content": None}])).param
 
 
 def test_both_names_of_max_tokens_may_be_given_when_they_agree() -> None:

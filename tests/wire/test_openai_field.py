@@ -68,7 +68,10 @@ def test_wrong_stop_strings_are_refused(value: object) -> None:
         stop_strings(value)
 
 
-@pytest.mark.parametrize("field", ["tool_calls", "function_call", "audio", "prefix", "partial"])
+@pytest.mark.parametrize(
+    "field",
+    ["tool_calls", "function_call", "tools", "images", "audio", "refusal", "prefix", "partial"],
+)
 def test_a_turn_that_called_tools_is_refused_and_not_read_without_them(field: str) -> None:
     turn = {"role": "assistant", "content": "x", field: [{"id": "1"}]}
     with pytest.raises(InvalidRequest) as raised:

@@ -1,13 +1,20 @@
 from typing import Any
 
 import pytest
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 
 from locktender.core.errors import InvalidRequest
 from locktender.core.request import Feature
 from locktender.wire.openai import ChatCompletionBody
-from locktender.wire.openai_setting import SETTINGS, WITHOUT_EFFECT, refuse_unsupported
+from locktender.wire.openai_setting import (
+    SETTINGS,
+    WITHOUT_EFFECT,
+    is_known,
+    refuse_unsupported,
+)
 
 _EVERY = frozenset(Feature)
+OPENAI = {*CompletionCreateParamsBase.__annotations__, "stream"}
 
 
 @pytest.mark.parametrize(
@@ -21,11 +28,13 @@ _EVERY = frozenset(Feature)
         ("format", {"type": "object"}),
         ("frequency_penalty", 0.1),
         ("frequency_penalty", False),
-        ("function_call", "auto"),
+        ("enable_thinking", False),
+        ("function_call", {"name": "f"}),
         ("functions", [{"name": "f"}]),
         ("guided_choice", ["yes", "no"]),
         ("ignore_eos", True),
         ("ignore_eos", 1),
+        ("include_reasoning", False),
         ("logit_bias", {"50256": -100}),
         ("logprobs", True),
         ("logprobs", 0),
@@ -33,8 +42,14 @@ _EVERY = frozenset(Feature)
         ("mirostat", 2),
         ("modalities", ["text", "audio"]),
         ("moderation", {"model": "x"}),
+        ("options", {"temperature": 0.2}),
         ("presence_penalty", -2),
+        ("reasoning_budget", 0),
+        ("reasoning_effort", "none"),
+        ("reasoning_format", "deepseek"),
         ("response_format", {"type": "json_object"}),
+        ("safe_prompt", True),
+        ("think", False),
         ("tool_choice", "required"),
         ("tools", [{"type": "function"}]),
         ("top_logprobs", 5),
@@ -103,3 +118,34 @@ def test_the_first_of_several_is_named_by_the_table_and_not_by_chance() -> None:
 
 def test_no_setting_has_an_effect_and_none() -> None:
     assert not SETTINGS.keys() & WITHOUT_EFFECT
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("temprature", "did you mean `temperature`?"),
+        ("max_token", "did you mean `max_tokens`?"),
+        ("repetiton_penalty", "did you mean `repetition_penalty`?"),
+        ("quantum_foam", "leave it out."),
+    ],
+)
+def test_what_nobody_knows_is_refused_with_the_name_that_was_meant(name: str, hint: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        refuse_unsupported({"user": "ann", name: 0}, "able", _EVERY)
+    assert (raised.value.param, raised.value.message) == (
+        name,
+        f"`{name}` is not known here: {hint}",
+    )
+    refuse_unsupported({name: None}, "able", _EVERY)
+
+
+def test_a_name_without_an_end_is_refused_in_short() -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        refuse_unsupported({"x" * 1_000_000: 1}, "able", _EVERY)
+    assert len(raised.value.message) < 120
+
+
+def test_every_field_of_openais_own_client_is_known() -> None:
+    assert {name for name in OPENAI if not is_known(name)} == {
+        *("model", "messages", "stream", "stream_options")
+    }

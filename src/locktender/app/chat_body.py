@@ -1,8 +1,8 @@
 """Turn LangChain's messages and settings into the body of a chat completion.
 
 What the model service may know is sent, and it is the service that refuses what its engine does not
-obey; a name that it would pass over, such as a misspelt one, is refused here.  Nothing is left out
-in silence.  Ranges are the service's to check.
+obey; a name that no service knows, such as a misspelt one, is refused here.  Nothing is left out in
+silence.  Ranges are the service's to check.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,10 @@ from langchain_core.messages import (
 
 from locktender.core.errors import InvalidRequest
 from locktender.wire.openai_field import REASONING
-from locktender.wire.openai_setting import SETTINGS, WITHOUT_EFFECT
+from locktender.wire.openai_setting import is_known, unknown
 
 __all__ = ["chat_messages", "chat_settings", "not_supported"]
 
-# What all engines obey, and `ChatLocktender` has no field for.
-_OBEYED = {"max_completion_tokens", "n"}
 _ROLES = {"system", "developer", "user", "assistant"}
 
 
@@ -36,14 +34,19 @@ def chat_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that are sent.  Raises: InvalidRequest for what no service knows."""
     sent = {name: value for name, value in given.items() if value is not None}
     for name in sent:
-        if not (name in SETTINGS or name in WITHOUT_EFFECT or name in _OBEYED):
-            raise not_supported(name)
+        if not is_known(name):
+            raise unknown(name)
     return sent
 
 
 def chat_messages(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
     """Return `messages` as OpenAI writes them.  Raises: InvalidRequest."""
-    return [{"role": _role(message), "content": _content(message.content)} for message in messages]
+    return [_chat_message(message) for message in messages]
+
+
+def _chat_message(message: BaseMessage) -> dict[str, Any]:
+    said = {"role": _role(message), "content": _content(message.content)}
+    return said if message.name is None else {**said, "name": message.name}
 
 
 def _role(message: BaseMessage) -> str:
@@ -55,6 +58,8 @@ def _role(message: BaseMessage) -> str:
         case AIMessage():
             if message.tool_calls or message.invalid_tool_calls:
                 raise not_supported("tool_calls")
+            if message.additional_kwargs.get("function_call"):
+                raise not_supported("function_call")
             return "assistant"
         case ChatMessage() if message.role in _ROLES:
             return message.role

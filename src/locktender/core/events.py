@@ -22,6 +22,7 @@ __all__ = [
     "RequestReceived",
     "RequestReturned",
     "SupervisorGaveUp",
+    "TokensTold",
     "tell_all",
 ]
 
@@ -83,6 +84,20 @@ class RequestEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class TokensTold:
+    """Somebody has asked for the tokens of a prompt, which passes no gate and ran no model."""
+
+    request_id: str
+    model: str  # empty when the body did not say
+    outcome: Outcome
+    total_s: float
+    n_tokens: int = 0
+    code: str | None = None  # of the error, if there was one
+    caller_id: str | None = None
+    reason: str | None = None  # as `RequestEnded`'s
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaReady:
     """An engine has started."""
 
@@ -131,6 +146,7 @@ Event: TypeAlias = (
     | RequestAssigned
     | RequestReturned
     | RequestEnded
+    | TokensTold
     | ReplicaReady
     | ReplicaLeft
     | EnginesDown

@@ -31,6 +31,7 @@ class Message:
 
     role: str  # system, user or assistant
     content: str
+    name: str | None = None  # whose turn it is, for templates that tell speakers apart
 
 
 @dataclass(frozen=True, slots=True)

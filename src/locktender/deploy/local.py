@@ -17,7 +17,7 @@ from locktender.core.errors import ConfigError, EngineStartError
 from locktender.core.events import Observer
 from locktender.model.chat_source import folder_chat_format, gguf_chat_format
 from locktender.model.dispatcher import Dispatcher
-from locktender.model.engine import EngineSpec, reads_folder, reads_gguf
+from locktender.model.engine import EngineSpec, reads_folder, reads_gguf, takes_chats
 from locktender.model.process import ProcessReplica
 from locktender.model.service import ModelService, Served
 from locktender.model.settings import ModelSettings
@@ -112,11 +112,10 @@ def _located(model: ModelSettings, cache: Path) -> str:
 
 def _chat_format(model: ModelSettings, source: str) -> ChatFormat | None:
     """Return how the model's chats are written; None where only its engine knows that."""
-    if reads_gguf(model.engine):
-        return gguf_chat_format(Path(source))
-    if reads_folder(model.engine):
-        return folder_chat_format(Path(source))
-    return None
+    if takes_chats(model.engine):
+        return None
+    read = gguf_chat_format if reads_gguf(model.engine) else folder_chat_format
+    return read(Path(source))
 
 
 def _supervisor(model: ModelSettings, source: str, observer: Observer, cache: Path) -> Supervisor:

@@ -22,7 +22,7 @@ from locktender.core.errors import ConfigError, EngineError, EngineFailed, Lockt
 from locktender.core.log_line import LineFormatter
 from locktender.core.request import Delta
 from locktender.model.canary import ask_canary
-from locktender.model.engine import Output, Stepper, load_engine, token_ids
+from locktender.model.engine import Output, Stepper, load_engine, takes_chats, token_ids
 from locktender.model.frames import (
     Add,
     Cancel,
@@ -79,7 +79,12 @@ class Line:
         return read_to_child(self._received.popleft()) if self._received else None
 
     def _read(self, wait_s: float) -> bytes:
-        if not self._poll.poll(wait_s * 1000):
+        # Or until it takes more of what is unsent: the tokens of a long text are some megabytes.
+        self._poll.modify(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+        found = dict(self._poll.poll(wait_s * 1000)).get(self._socket.fileno(), 0)
+        if found & select.POLLOUT:
+            self._flush()
+        if not found & ~select.POLLOUT:
             return b""
         try:
             chunk = self._socket.recv(_CHUNK_BYTES)
@@ -176,7 +181,7 @@ def _start(line: Line) -> Stepper | None:
         sys.path.extend(entry for entry in frame.path if entry not in sys.path)
         stepper = load_engine(frame.spec.engine)(frame.spec)
         if frame.spec.canary:
-            ask_canary(stepper)
+            ask_canary(stepper, is_chat=takes_chats(frame.spec.engine))
     except LocktenderError as error:
         line.send_last(encode(StartFailed(error.message, isinstance(error, ConfigError))))
         return None

@@ -34,6 +34,7 @@ __all__ = [
     "load_engine",
     "reads_folder",
     "reads_gguf",
+    "takes_chats",
     "token_ids",
 ]
 
@@ -211,6 +212,14 @@ def reads_folder(engine: str) -> bool:
     """Return whether the engine of this name takes a Hugging Face folder as its source."""
     known = ENGINES.get(engine)
     return known is not None and known.reads_folder
+
+
+def takes_chats(engine: str) -> bool:
+    """Return whether the engine of this name gets chats as they come.
+
+    It does if we cannot read in its source how they are written; else it gets them rendered.
+    """
+    return not reads_gguf(engine) and not reads_folder(engine)
 
 
 def features_of(engine: str) -> frozenset[Feature]:

@@ -8,7 +8,7 @@ import asyncio
 from dataclasses import replace
 
 from locktender.core.errors import InvalidRequest
-from locktender.core.request import ChatInput, GenerationRequest, Input
+from locktender.core.request import ChatInput, GenerationRequest, Input, Message
 from locktender.prompting.chat_format import ChatFormat
 
 __all__ = ["rendered", "rendered_chat"]
@@ -39,10 +39,14 @@ async def rendered_chat(chat: ChatInput, chat_format: ChatFormat) -> Input:
 
 
 def _render(chat: ChatInput, chat_format: ChatFormat) -> Input:
-    messages = [{"role": turn.role, "content": turn.content} for turn in chat.messages]
-    prompt = chat_format.render(messages)
+    prompt = chat_format.render([_as_templates_read(turn) for turn in chat.messages])
     try:
         prompt.text.encode()
     except UnicodeEncodeError as error:
         raise InvalidRequest("The prompt has half a surrogate pair, no character.") from error
     return prompt
+
+
+def _as_templates_read(turn: Message) -> dict[str, str]:
+    named = {} if turn.name is None else {"name": turn.name}
+    return {"role": turn.role, "content": turn.content, **named}

@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from locktender.core.bounds import check_counts, check_seconds
 from locktender.core.errors import LocktenderError, TemplateRefusal, UnknownModel, UnknownPath
-from locktender.core.events import Observer, Outcome, RequestEnded, RequestReceived
+from locktender.core.events import Observer, Outcome, RequestEnded, RequestReceived, TokensTold
 from locktender.core.version import __version__
 from locktender.http.body import BodyBounds, read_body
 from locktender.http.offload import offload_of
@@ -30,7 +30,7 @@ from locktender.model.dispatcher import Dispatcher
 from locktender.model.engine import features_of
 from locktender.model.rendering import rendered
 from locktender.model.settings import GateSettings
-from locktender.model.tokenization import Tokenization
+from locktender.model.tokenization import Tokenization, Tokens
 from locktender.model.trust import Trust
 from locktender.model.visit import outcome_of
 from locktender.prompting.chat_format import ChatFormat
@@ -195,9 +195,7 @@ class ModelService:
 
     async def chat_completions(self, request: Request) -> Response:
         """Answer a chat, whole or as a stream."""
-        caller_id = parse_id(request.headers.get(REQUEST_ID))
-        own_id = uuid.uuid4().hex if caller_id else name_of(request.scope).id
-        arrival = _Arrival(own_id, caller_id)
+        arrival = _arrival(request)
         try:
             return await self._admitted(request, arrival)
         except LocktenderError as error:
@@ -243,23 +241,31 @@ class ModelService:
             outcome=outcome,
             total_s=time.monotonic() - arrival.came_at,
             code=error.code if error else None,
-            reason=error.message if isinstance(error, TemplateRefusal) else None,
+            reason=_reason(error),
             caller_id=arrival.caller_id,
         )
         self._observer(ended)
 
     async def tokenize(self, request: Request) -> Response:
         """Tell the tokens of a prompt or a chat, beside the gate: no model runs for it."""
+        arrival = _arrival(request)
         try:
-            asked = await self._parsed(request, parse_tokenize)
-            served = self._served(asked.model)
-            timeout_s = parse_timeout(request.headers.get(TIMEOUT))
-            tokens = await served.tokenization.of(asked, timeout_s=timeout_s)
+            tokens = await self._tokens(request, arrival)
         except LocktenderError as error:
-            return _refusal(error, parse_id(request.headers.get(REQUEST_ID)))
+            self._observer(_told(arrival, outcome_of(error), error=error))
+            return _refusal(error, arrival.caller_id or arrival.request_id)
         except ClientDisconnect:
+            self._observer(_told(arrival, Outcome.CANCELLED))
             return Response()  # that nobody will read
+        self._observer(_told(arrival, Outcome.COMPLETED, len(tokens.ids)))
         return _json(tokenize_reply(tokens.ids, tokens.context_tokens))
+
+    async def _tokens(self, request: Request, arrival: _Arrival) -> Tokens:
+        asked = await self._parsed(request, parse_tokenize)
+        served = self._served(asked.model)
+        arrival.model = asked.model
+        timeout_s = parse_timeout(request.headers.get(TIMEOUT))
+        return await served.tokenization.of(asked, timeout_s=timeout_s)
 
     async def list_models(self) -> Response:
         """List the models."""
@@ -313,6 +319,34 @@ def _described(body: type[StrictModel]) -> dict[str, Any]:
     """Return what the document says of a route's body, which it reads by itself."""
     content = {"application/json": {"schema": body.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _arrival(request: Request) -> _Arrival:
+    caller_id = parse_id(request.headers.get(REQUEST_ID))
+    return _Arrival(uuid.uuid4().hex if caller_id else name_of(request.scope).id, caller_id)
+
+
+def _told(
+    arrival: _Arrival,
+    outcome: Outcome,
+    n_tokens: int = 0,
+    error: LocktenderError | None = None,
+) -> TokensTold:
+    return TokensTold(
+        request_id=arrival.request_id,
+        model=arrival.model,
+        outcome=outcome,
+        total_s=time.monotonic() - arrival.came_at,
+        n_tokens=n_tokens,
+        code=error.code if error else None,
+        caller_id=arrival.caller_id,
+        reason=_reason(error),
+    )
+
+
+def _reason(error: LocktenderError | None) -> str | None:
+    """Return what the operator is to know of a refusal, beside its code."""
+    return error.message if isinstance(error, TemplateRefusal) else None
 
 
 def _json(body: bytes, status: int = 200) -> Response:

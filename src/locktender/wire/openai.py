@@ -4,10 +4,10 @@ The only way from a wire body to a `GenerationRequest`: what passes here has the
 that the rest of the house relies on, and what does not is an `InvalidRequest` whose sentence names
 the field.  As strict as OpenAI's own service: "12" is no number, true and 5.0 are no integers.
 
-Settings that do not change the text (user, metadata, store, service_tier and the like) and fields
-that nobody knows are ignored; those that would, and that the model's engine does not obey, are
-refused by the table in `wire.openai_setting`.  Whether a model exists, and whether the prompt fits
-its context, is decided further down.  Answers are written by `wire.openai_reply`.
+Settings that do not change the text (user, metadata, store, service_tier and the like) are passed
+over; those that would, and that the model's engine does not obey, are refused by the table in
+`wire.openai_setting`, and so are those that nobody knows.  Whether a model exists, and whether the
+prompt fits its context, is decided further down.  Answers are written by `wire.openai_reply`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from pydantic import (
 
 from locktender.core.errors import InvalidRequest
 from locktender.core.request import ChatInput, Feature, GenerationRequest, Message, Sampling
-from locktender.wire.openai_field import Absent, shown, stop_strings, text_of
+from locktender.wire.openai_field import Absent, shown, stop_strings, text_said
 from locktender.wire.openai_setting import SETTINGS, refuse_unsupported
 
 __all__ = [
@@ -44,10 +44,13 @@ __all__ = [
 
 MAX_MESSAGES = 2000
 _MAX_MODEL_CHARACTERS = 256
+_MAX_NAME_CHARACTERS = 64
+_NAME = f"a string of at most {_MAX_NAME_CHARACTERS} characters"
 # Engines compute in float32, where logits divided by less than this overflow, and where a smaller
 # share than the second is 0.  Both mean the likeliest token and nothing else.
 _GREEDY_BELOW_TEMPERATURE = 1e-5
 _MIN_TOP_P = 1e-6
+_MIN_PENALTY = 0.01  # what is divided by less overflows as well
 _MAX_TOP_K = 2**31 - 1
 _SHORT_SEEDS = 2**32  # of engines that have no `Feature.LONG_SEED`
 
@@ -67,16 +70,24 @@ class StrictModel(BaseModel):
 
 
 class ChatMessageBody(StrictModel):
-    """One message; its content is already plain text."""
+    """One message; its content is already plain text.
+
+    What a model has thought (`reasoning`, `reasoning_content`, `thinking`) is left out.
+    """
 
     role: Literal["system", "developer", "user", "assistant"] = Field(
         description="system, developer, user or assistant",
     )
-    content: Annotated[str, BeforeValidator(text_of)]
-    # Turns of an assistant that called tools: without them the chat would read differently.
+    content: Annotated[str, BeforeValidator(text_said)]
+    name: str | None = Field(None, max_length=_MAX_NAME_CHARACTERS, description=_NAME)
+    # Without these the chat would read differently: turns of an assistant that called tools or
+    # refused, those that bring tools, and what Ollama shows to a model beside the text.
     audio: Absent = None
+    refusal: Absent = None
     function_call: Absent = None
     tool_calls: Absent = None
+    tools: Absent = None
+    images: Absent = None
     # A turn that is to be gone on with, by the names of Mistral and DeepSeek, and of Qwen.
     prefix: Absent = None
     partial: Absent = None
@@ -115,7 +126,7 @@ class ChatCompletionBody(StrictModel):
     )
     min_p: float | None = Field(None, ge=0, le=1, description="a number from 0 to 1")
     repetition_penalty: float | None = Field(
-        None, gt=0, le=100, description="a number above 0 and up to 100"
+        None, ge=_MIN_PENALTY, le=100, description=f"a number from {_MIN_PENALTY} to 100"
     )
     n: int | None = Field(None, ge=1, le=1, description="1")
     stream: bool | None = Field(None, description="true or false")
@@ -133,7 +144,7 @@ class ChatCompletionBody(StrictModel):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What it has of the fields in the table of settings."""
+        """What `refuse_unsupported` is to see: the fields of the table, and what has no field."""
         known = {name: getattr(self, name) for name in type(self).model_fields if name in SETTINGS}
         return {**(self.model_extra or {}), **known}
 
@@ -208,7 +219,7 @@ def chat_input(messages: Sequence[ChatMessageBody]) -> ChatInput:
     """Return the chat that is meant; a developer speaks as the system."""
     return ChatInput(
         tuple(
-            Message("system" if each.role == "developer" else each.role, each.content)
+            Message("system" if each.role == "developer" else each.role, each.content, each.name)
             for each in messages
         )
     )

@@ -7,9 +7,9 @@ on after the name of the field, so that no field needs to know where it stands.
 from typing import Annotated
 
 import orjson
-from pydantic import AfterValidator
+from pydantic import AfterValidator, ValidationInfo
 
-__all__ = ["REASONING", "Absent", "shown", "stop_strings", "text_of"]
+__all__ = ["REASONING", "Absent", "shown", "stop_strings", "text_of", "text_said"]
 
 # The kinds of parts that hold what a model has thought: they are no part of what it has said, and
 # former turns are read without them.
@@ -19,6 +19,15 @@ _MAX_STOP_STRINGS = 16  # OpenAI takes 4; local models are often driven with mor
 _MAX_STOP_CHARACTERS = 256
 _MAX_SHOWN_CHARACTERS = 40
 _NOT_SUPPORTED = "is not supported by this model service"
+
+
+def text_said(content: object, info: ValidationInfo) -> str:
+    """Return a message's content as `text_of`; an assistant, whose role is known, may say nothing.
+
+    Clients send back whole turns, and that of a model that has only thought has null in it.
+    """
+    is_silent = content is None and info.data.get("role") == "assistant"
+    return "" if is_silent else text_of(content)
 
 
 def text_of(content: object) -> str:

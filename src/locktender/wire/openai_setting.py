@@ -5,17 +5,23 @@ llama.cpp, Ollama, TGI, transformers).  A field whose value asks for nothing pas
 needs its feature of the model's engine (`model.engine` says who has which); none is obeyed by
 nobody.  What all engines obey has a type and a range in `wire.openai`, and no row.
 
+These services get new fields every month, and callers misspell old ones: what stands nowhere here
+may change the text as well, and is refused, as OpenAI does.
+
 Read by the service, which refuses, and by `app.chat_body`, which sends what a service may know.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from locktender.core.errors import InvalidRequest
 from locktender.core.request import Feature
 
-__all__ = ["SETTINGS", "WITHOUT_EFFECT", "Setting", "refuse_unsupported"]
+__all__ = ["SETTINGS", "WITHOUT_EFFECT", "Setting", "is_known", "refuse_unsupported", "unknown"]
+
+_MAX_NAME_CHARACTERS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,9 @@ _NO_OBJECT = Setting(({},))
 _NO_TEXT = Setting(("",))
 _ABSENT = Setting()
 _LENGTH = Setting(instead="max_tokens")
+_ENDLESS = Setting((-1,), instead="max_tokens")
+_UNBOUNDED = Setting((-1,))
+_SEED = Setting(instead="seed")
 
 SETTINGS: Mapping[str, Setting] = {
     # Which token is next: the choice is narrowed, or bent.
@@ -42,7 +51,9 @@ SETTINGS: Mapping[str, Setting] = {
     "min_p": Setting((0,), Feature.MIN_P),
     "repetition_penalty": Setting((1,), Feature.REPETITION_PENALTY),
     "repeat_penalty": Setting((1,), instead="repetition_penalty"),
-    "repeat_last_n": Setting((0, -1), instead="repetition_penalty"),
+    "repeat_last_n": Setting((-1,), instead="repetition_penalty"),
+    "penalize_nl": _OFF,
+    "penalize_newline": _OFF,
     "encoder_repetition_penalty": _ONE,
     "frequency_penalty": _ZERO,
     "presence_penalty": _ZERO,
@@ -77,8 +88,13 @@ SETTINGS: Mapping[str, Setting] = {
     "cfg_scale": _ONE,
     "negative_prompt": _NO_TEXT,
     "watermark": _OFF,
+    "watermarking": _OFF,
+    "random_seed": _SEED,
+    "sampling_seed": _SEED,
+    "generation_config": _ABSENT,
     # Many answers instead of one.
     "best_of": _ONE,
+    "n_cmpl": _ONE,
     "use_beam_search": _OFF,
     "num_beams": _ONE,
     "num_beam_groups": _ONE,
@@ -114,8 +130,8 @@ SETTINGS: Mapping[str, Setting] = {
     "min_length": _ZERO,
     "max_new_tokens": _LENGTH,
     "max_length": _LENGTH,
-    "n_predict": _LENGTH,
-    "num_predict": _LENGTH,
+    "n_predict": _ENDLESS,
+    "num_predict": _ENDLESS,
     "max_output_tokens": _LENGTH,
     "n_indent": _ZERO,
     "t_max_predict_ms": _ZERO,
@@ -125,6 +141,7 @@ SETTINGS: Mapping[str, Setting] = {
     "stop_strings": Setting(([],), instead="stop"),
     "include_stop_str_in_output": _OFF,
     "no_stop_trim": _OFF,
+    "repetition_detection": _ABSENT,
     # How it is written and what is told beside it.
     "skip_special_tokens": Setting((True,)),
     "spaces_between_special_tokens": Setting((True,)),
@@ -134,6 +151,7 @@ SETTINGS: Mapping[str, Setting] = {
     "logprobs": _OFF,
     "top_logprobs": _ZERO,
     "prompt_logprobs": _ABSENT,
+    "logprob_token_ids": _NO_LIST,
     "logprob_start_len": Setting((-1,)),
     "top_logprobs_num": _ZERO,
     "n_probs": _ZERO,
@@ -142,7 +160,15 @@ SETTINGS: Mapping[str, Setting] = {
     "return_tokens": _OFF,
     "return_token_ids": _OFF,
     "return_tokens_as_token_ids": _OFF,
+    "return_token_offsets": _OFF,
+    "return_prompt_token_ids": _OFF,
+    "return_prompt_text": _OFF,
     "return_hidden_states": _OFF,
+    "return_routed_experts": _OFF,
+    "return_cached_tokens_details": _OFF,
+    "return_meta_info": _OFF,
+    "response_fields": _NO_LIST,
+    "details": _OFF,
     "decoder_input_details": _OFF,
     "top_n_tokens": _ZERO,
     # What the model reads.
@@ -155,11 +181,19 @@ SETTINGS: Mapping[str, Setting] = {
     "documents": _NO_LIST,
     "truncate": _ABSENT,
     "truncate_prompt_tokens": _ABSENT,
+    "truncation_side": _ABSENT,
+    "transforms": _NO_LIST,
     "num_ctx": _ABSENT,
     "n_keep": _ZERO,
     "num_keep": _ZERO,
     "prompt": _ABSENT,
+    "prompt_embeds": _ABSENT,
     "input": _ABSENT,
+    "inputs": _ABSENT,
+    "input_ids": _ABSENT,
+    "session_params": _NO_OBJECT,
+    "task": _ABSENT,
+    "safe_prompt": _OFF,
     "system": _NO_TEXT,
     "instructions": _NO_TEXT,
     "context": _NO_LIST,
@@ -167,30 +201,42 @@ SETTINGS: Mapping[str, Setting] = {
     "images": _NO_LIST,
     "multi_modal_data": _NO_OBJECT,
     "mm_processor_kwargs": _NO_OBJECT,
+    "media_io_kwargs": _NO_OBJECT,
+    "images_config": _NO_OBJECT,
+    "use_audio_in_video": _OFF,
     "moderation": _ABSENT,
     "web_search_options": _ABSENT,
+    "plugins": _NO_LIST,
     # Which weights answer.
     "lora": _NO_LIST,
     "lora_path": _ABSENT,
     "adapter_id": _ABSENT,
     "models": _NO_LIST,
-    # Tools.
+    "provider": _NO_OBJECT,
+    # Tools; there are none to choose from, or they are refused.
     "tools": _NO_LIST,
-    "tool_choice": Setting(("none",)),
+    "tool_choice": Setting(("none", "auto")),
     "functions": _NO_LIST,
-    "function_call": Setting(("none",)),
+    "function_call": Setting(("none", "auto")),
     "tool_prompt": _NO_TEXT,
-    # Thinking, of models that do it when they are told to.
+    # Thinking, which some models do unless they are told not to and others only when told: so
+    # neither yes nor no asks for nothing.
     "reasoning": _NO_OBJECT,
-    "reasoning_effort": Setting(("none",)),
-    "reasoning_budget": Setting((0, -1)),
+    "reasoning_effort": _ABSENT,
+    "reasoning_budget": _UNBOUNDED,
     "thinking": _NO_OBJECT,
-    "thinking_budget": _ZERO,
-    "thinking_budget_tokens": _ZERO,
-    "thinking_token_budget": _ZERO,
-    "think": _OFF,
-    "enable_thinking": _OFF,
+    "thinking_budget": _UNBOUNDED,
+    "thinking_budget_tokens": _UNBOUNDED,
+    "thinking_token_budget": _UNBOUNDED,
+    "thinking_forced_open": _OFF,
+    "think": _ABSENT,
+    "enable_thinking": _ABSENT,
+    "prompt_mode": _ABSENT,
     "verbosity": Setting(("medium",)),
+    # Thoughts stay in the text where the model has written them.
+    "include_reasoning": Setting((True,)),
+    "separate_reasoning": _OFF,
+    "reasoning_format": Setting(("none", "raw")),
     # Bags of other settings, which clients unpack and services do not.
     "options": _NO_OBJECT,
     "parameters": _NO_OBJECT,
@@ -204,19 +250,41 @@ SETTINGS: Mapping[str, Setting] = {
 # what says nothing without a setting that is refused.
 WITHOUT_EFFECT = frozenset(
     {"user", "metadata", "store", "service_tier", "parallel_tool_calls", "prediction"}
-    | {"prompt_cache_key", "prompt_cache_retention", "safety_identifier", "keep_alive"}
+    | {"prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier"}
     | {"request_id", "rid", "priority", "cache_salt", "cache_prompt", "id_slot", "session_id"}
-    | {"include_reasoning", "separate_reasoning", "stream_reasoning", "reasoning_format"}
+    | {"extra_key", "custom_labels", "keep_alive", "stream_reasoning", "stream_interval"}
     | {"mirostat_tau", "mirostat_eta", "xtc_threshold", "adaptive_decay", "custom_params"}
     | {"dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"}
     | {"guided_decoding_backend", "guided_whitespace_pattern"}
 )
 
+# What all engines obey.
+_OBEYED = frozenset(
+    {"temperature", "top_p", "seed", "stop", "max_tokens", "max_completion_tokens", "n"}
+)
+
+
+def is_known(name: str) -> bool:
+    """Return whether a service knows what the setting of this name means, and says so."""
+    return name in SETTINGS or name in WITHOUT_EFFECT or name in _OBEYED
+
+
+def unknown(name: str) -> InvalidRequest:
+    """Return the refusal of a setting that is not known."""
+    name = name[:_MAX_NAME_CHARACTERS]
+    alike = get_close_matches(name, [*_OBEYED, *SETTINGS], n=1, cutoff=0.8)
+    hint = f"did you mean `{alike[0]}`?" if alike else "leave it out."
+    return InvalidRequest(f"`{name}` is not known here: {hint}", name)
+
 
 def refuse_unsupported(
     fields: Mapping[str, Any], engine: str, features: frozenset[Feature]
 ) -> None:
-    """Raise InvalidRequest for a setting of a body that the engine of this name does not obey."""
+    """Raise InvalidRequest for a setting that the engine of this name does not obey.
+
+    `fields` are those of a body that have no type and range in `wire.openai`, and those in the
+    table.
+    """
     for name, setting in SETTINGS.items():
         value = fields.get(name)
         if value is None or any(_is_same(value, each) for each in setting.neutral):
@@ -225,6 +293,9 @@ def refuse_unsupported(
             hint = f"send `{setting.instead}`" if setting.instead else "leave it out"
             message = f"`{name}` is not supported by the engine `{engine}` of this model: {hint}."
             raise InvalidRequest(message, name)
+    for name, value in fields.items():
+        if value is not None and not is_known(name):
+            raise unknown(name)
 
 
 def _is_same(value: object, neutral: object) -> bool:

@@ -36,8 +36,14 @@ class TokenizeBody(StrictModel):
     return_token_strs: Literal[False] | None = Field(None, description="false")
 
     @property
+    def n_characters(self) -> int:
+        """How long the text is, or the texts of the chat are together."""
+        texts = [each.content for each in self.messages or ()]
+        return sum(map(len, texts if self.prompt is None else [self.prompt]))
+
+    @property
     def settings(self) -> Mapping[str, Any]:
-        """What it has of the fields in the table of settings."""
+        """What `refuse_unsupported` is to see: what has no field here."""
         return self.model_extra or {}
 
 

@@ -195,3 +195,26 @@ def test_a_model_that_openvino_cannot_load_is_a_start_error(smollm2: Path, tmp_p
     os.truncate(path, smollm2.stat().st_size)  # a hole in place of the weights
     with pytest.raises(EngineStartError, match=r"OpenVINO cannot load .*model\.gguf"):
         OpenVinoStepper(EngineSpec("openvino", max_running=1, source=str(path)))
+
+
+def test_to_count_a_prompt_that_is_all_forged_takes_few_calls_of_the_tokenizer(
+    stepper: OpenVinoStepper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One call for each of them would hold the engine up for longer than an engine may stand still.
+    texts = stepper._tokenizer  # noqa: SLF001 - no other way
+    calls: list[int] = []
+    encode = texts._encode_texts  # noqa: SLF001 - as above
+
+    def counted(each: list[str]) -> list[list[int]]:
+        calls.append(len(each))
+        return encode(each)
+
+    monkeypatch.setattr(texts, "_encode_texts", counted)
+    n_forged = 2000
+    ids = stepper.encode(user("<|im_end|>" * n_forged))
+    assert len(ids) > 2 * n_forged
+    assert len(calls) < n_forged // 50
+    # And one that would be cut off is encoded in halves, whatever stands beside it.
+    calls.clear()
+    whole = stepper.encode(user("<|im_end|>" + " sea" * (2 * stepper.limits.context_tokens)))
+    assert whole.count(stepper.encode(TextInput(" sea"))[0]) == 2 * stepper.limits.context_tokens

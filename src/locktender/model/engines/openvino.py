@@ -129,7 +129,7 @@ class _Tokenizer:
             case TokenInput():
                 return list(prompt.ids)
             case TextInput():
-                return self._encode_long(prompt.text)
+                return self._encode_long_texts([prompt.text])[0]
             case RenderedInput():
                 return encode_rendered(prompt, self._encode_long_texts, self._control)
             case ChatInput():
@@ -152,17 +152,16 @@ class _Tokenizer:
         return [ids[mask == 1].tolist() for ids, mask in rows]
 
     def _encode_long_texts(self, texts: list[str]) -> list[list[int]]:
-        return [self._encode_long(text) for text in texts]
-
-    def _encode_long(self, text: str) -> list[int]:
-        """Encode `text`, in halves where it would be cut off; tokens begin with their space."""
-        (ids,) = self._encode_texts([text])
-        if len(ids) < self.cut_tokens:
-            return ids
-        middle = len(text) // 2
-        spaces = (text.find(" ", middle), text.rfind(" ", 0, middle))
-        at = next((space for space in spaces if space > 0), middle)
-        return self._encode_long(text[:at]) + self._encode_long(text[at:])
+        """Encode `texts`, in halves where one would be cut off; tokens begin with their space."""
+        rows = self._encode_texts(texts)
+        for row, text in enumerate(texts):
+            if len(rows[row]) >= self.cut_tokens:
+                middle = len(text) // 2
+                spaces = (text.find(" ", middle), text.rfind(" ", 0, middle))
+                at = next((space for space in spaces if space > 0), middle)
+                first, second = self._encode_long_texts([text[:at], text[at:]])
+                rows[row] = first + second
+        return rows
 
     def _check_bytes(self, text: str, context_tokens: int) -> None:
         """Refuse at once what is too long even if it is made of the longest tokens."""
