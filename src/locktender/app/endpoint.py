@@ -31,6 +31,7 @@ from locktender.app.event_stream import (
 )
 from locktender.app.heavy_body import Work, at_once, beside
 from locktender.app.input import InputReader
+from locktender.app.known_signature import with_known_signatures
 from locktender.app.output import OutputWriter
 from locktender.app.paced_batch import run_batch
 from locktender.app.readable_schema import describable
@@ -112,7 +113,9 @@ class Endpoint:
     def __init__(
         self, runnable: Runnable[Any, Any], run_name: str, settings: EndpointSettings
     ) -> None:
-        self._runnable = with_threaded_generators(with_direct_text_parsers(runnable))
+        self._runnable = with_known_signatures(
+            with_threaded_generators(with_direct_text_parsers(runnable))
+        )
         self._configs = RunConfigs(
             runnable, run_name, settings.config_keys, settings.modifier, settings.before_run
         )
