@@ -20,7 +20,7 @@ import uvicorn
 import uvloop
 
 from locktender.core.errors import ConfigError
-from locktender.deploy.crew import CONFIG_EXIT, DOORS, HEALTH, NO_EXTENSIONS
+from locktender.deploy.crew import API_KEY, CONFIG_EXIT, DOORS, HEALTH, NO_EXTENSIONS
 from locktender.deploy.logs import log_of_worker, take_rest
 from locktender.deploy.orders import ORDERS, Orders
 from locktender.deploy.parent import Parent
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
         gc.collect()
         gc.freeze()  # What was loaded stays: it need not be looked through again and again.
         drain = Drain(found.app, langserve_problem)
-        app = Probes(drain, found.routes, _health(flags, doors))
+        app = Probes(drain, found.routes, _health(flags), langserve_problem)
         server = SignalFreeServer(_config(app, found, doors))
         listener = socket.socket(fileno=int(descriptor))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -84,10 +84,9 @@ def _told() -> tuple[Doors, Orders]:
     )
 
 
-def _health(flags: Sequence[str], doors: Doors) -> ModelHealth | None:
+def _health(flags: Sequence[str]) -> ModelHealth | None:
     urls = [flag.removeprefix(HEALTH) for flag in flags if flag.startswith(HEALTH)]
-    # Probes have no key, and where one is asked for they are told no more than they need.
-    return ModelHealth(urls[0], shows_trouble=not doors.door.api_keys) if urls else None
+    return ModelHealth(urls[0], os.environ.get(API_KEY)) if urls else None
 
 
 def _config(app: Probes, target: Target, doors: Doors) -> uvicorn.Config:

@@ -22,6 +22,7 @@ from locktender.core.errors import LocktenderError, TemplateRefusal, UnknownMode
 from locktender.core.events import Observer, Outcome, RequestEnded, RequestReceived
 from locktender.core.version import __version__
 from locktender.http.body import BodyBounds, read_body
+from locktender.http.key import IS_STRANGER, NOT_FOR_STRANGERS
 from locktender.http.offload import offload_of
 from locktender.http.request_name import name_of
 from locktender.http.unrouted import answer_unrouted
@@ -278,18 +279,19 @@ class ModelService:
         is_alive = not any(served.health.has_given_up for served in self._models.values())
         return _json(orjson.dumps({"alive": is_alive}), 200 if is_alive else 503)
 
-    async def readyz(self) -> Response:
+    async def readyz(self, request: Request) -> Response:
         """Say whether requests should come, and what is going on.
 
         They should while any model can serve: one that starts, or cannot, does not take from a
         proxy those that can.  Without models there is nothing to wait for.
         """
+        hidden = NOT_FOR_STRANGERS if request.scope.get(IS_STRANGER) else None
         models = {
             name: {
                 "ready": served.health.is_ready,
                 "waiting": served.dispatcher.n_waiting,
                 "running": served.dispatcher.n_running,
-                "trouble": served.health.trouble,
+                "trouble": served.health.trouble and (hidden or served.health.trouble),
                 "outside": served.dispatcher.n_outside,  # beyond their outer request's share
                 "sending": served.dispatcher.n_sending,  # answers that are still being read
             }
