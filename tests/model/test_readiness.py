@@ -16,12 +16,12 @@ from locktender.wire.problem import openai_problem
 GATE = SimpleNamespace(n_waiting=0, n_running=0, n_outside=0, n_sending=0)
 
 
-def service(trouble: str | None = None, **is_ready: bool) -> ModelService:
+def service(why: str | None = None, /, **is_ready: bool) -> ModelService:
     models = {
         name: Served(
             cast("Any", GATE),
             GateSettings(),
-            cast("Any", SimpleNamespace(is_ready=ready, has_given_up=False, trouble=trouble)),
+            cast("Any", SimpleNamespace(is_ready=ready, has_given_up=False, trouble=why)),
             engine="echo",
             tokenization=cast("Any", None),  # of which no probe asks
         )
@@ -68,7 +68,7 @@ async def test_a_probe_may_look_at_the_head_alone(path: str) -> None:
 async def test_what_is_wrong_is_told_to_no_stranger(
     trouble: str | None, hidden: str | None
 ) -> None:
-    of = service(a=trouble is None, trouble=trouble)
+    of = service(trouble, a=trouble is None)
     assert (await asked(of, "/readyz")).json()["models"]["a"]["trouble"] == trouble
     stranger = Door(
         of.app(), DoorSettings(api_keys=("k",)), Wire(openai_problem, takes_x_api_key=False)

@@ -19,7 +19,7 @@ _log = logging.getLogger("locktender.python")
 def log_what_python_prints() -> Callable[[], None]:
     """Do so from now on, as warnings and errors of `locktender.python`; return what ends it."""
     shown, uncaught, ignored = warnings.showwarning, threading.excepthook, sys.unraisablehook
-    warnings.showwarning = _show_warning  # type: ignore[assignment]  # as the docs have it
+    warnings.showwarning = _show_warning
     threading.excepthook = _tell_uncaught
     sys.unraisablehook = _tell_ignored
 
