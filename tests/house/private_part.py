@@ -124,8 +124,9 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "fastapi.routing.APIRoute.methods",
-        "deploy.probe",
-        "A route of the user's for another method keeps our probe from its path.",
+        "deploy.probe http.unrouted",
+        "A route of the user's for another method keeps our probe from its path; a 405 names the "
+        "methods of one route of those on its path.",
     ),
     Part("fastapi.routing.APIRoute.path", "app.routes", "Doctor shows a route without its path."),
     Part(
@@ -172,7 +173,7 @@ PARTS: tuple[Part, ...] = (
     Part("starlette.middleware.cors.CORSMiddleware", "http.stack", _IMPORT),
     Part("starlette.routing.BaseRoute", "app.description deploy.target", _IMPORT),
     Part("starlette.routing.WebSocketRoute", "deploy.probe", _IMPORT),
-    Part("starlette.routing.Match", "app.description deploy.target", _IMPORT),
+    Part("starlette.routing.Match", "app.description deploy.target http.unrouted", _IMPORT),
     # uvicorn
     Part("uvicorn.middleware.proxy_headers.ProxyHeadersMiddleware", "http.stack", _IMPORT),
     Part("uvicorn.protocols.http.httptools_impl.HttpToolsProtocol", "http.upgrade", _IMPORT),

@@ -59,7 +59,8 @@ async def test_it_is_ready_while_some_model_can_serve_and_says_which(
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/health"])
 async def test_a_probe_may_look_at_the_head_alone(path: str) -> None:
-    assert (await asked(service(a=True), path, "HEAD")).status_code == 200
+    answer = await asked(service(a=True), path, "HEAD")
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
     refused = await asked(service(a=True), path, "POST")
     assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
 

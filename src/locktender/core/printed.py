@@ -35,7 +35,7 @@ def _show_warning(
     filename: str,
     lineno: int,
     file: TextIO | None = None,  # noqa: ARG001 - Python's signature
-    line: str | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001 - Python's signature
 ) -> None:
     _log.warning("%s: %s (%s:%d)", category.__name__, message, filename, lineno)
 
@@ -43,13 +43,13 @@ def _show_warning(
 def _tell_uncaught(told: Any) -> None:
     if not issubclass(told.exc_type, SystemExit):  # Python says nothing of that either.
         name = told.thread.name if told.thread else "?"
-        _log.error("The thread %s has failed", name, exc_info=_info(told))
+        _log.error("The thread %s has failed", name, exc_info=_exception_of(told))
 
 
 def _tell_ignored(told: Any) -> None:
     what = told.err_msg or "Exception ignored in"
-    _log.error("%s %r", what, told.object, exc_info=_info(told))
+    _log.error("%s %r", what, told.object, exc_info=_exception_of(told))
 
 
-def _info(told: Any) -> Any:
+def _exception_of(told: Any) -> Any:
     return told.exc_type, told.exc_value, told.exc_traceback

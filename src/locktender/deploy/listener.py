@@ -28,7 +28,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)
     except (OSError, ValueError) as error:  # the latter, where `host` can be no name at all
         listener.close()
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = error.strerror if isinstance(error, OSError) else error
         message = f"Cannot listen on {_authority(host, port)}: {reason}."
         raise ConfigError(message) from error
     return listener

@@ -44,7 +44,7 @@ class Readiness(NamedTuple):
 
     def body(self, *, hides_trouble: bool) -> bytes:
         """Return it as JSON; `trouble` may name files."""
-        models = self.told["models"]
+        models = dict(self.told["models"])
         if hides_trouble:
             models = {
                 name: {**model, "trouble": model["trouble"] and NOT_FOR_STRANGERS}
@@ -88,7 +88,7 @@ class ModelHealth:
             told = answer.json()
             readiness = Readiness(answer.status_code, told, is_leaving=told["draining"])
             readiness.body(hides_trouble=True)  # It can be told to everybody.
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return _SILENCE
         return readiness
 

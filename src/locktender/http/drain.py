@@ -98,10 +98,11 @@ class _Visit:
     async def end(self, problem: Problem) -> None:
         """End the answer with `problem`; one that cannot say it is cut off with its connection."""
         says = self._scope.get(SAYS_ERROR)
-        if self._is_over or (self._has_begun and says is None):
+        if self._is_over:
             return
-        self._is_over = True
-        if self._has_begun:
-            await self._send({"type": "http.response.body", "body": says(problem)})
-        else:
+        if not self._has_begun:
+            self._is_over = True
             await reject(self._scope, self._send, problem)
+        elif says is not None:
+            self._is_over = True
+            await self._send({"type": "http.response.body", "body": says(problem)})

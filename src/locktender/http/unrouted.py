@@ -45,8 +45,9 @@ def _meant(request: Request, error: HTTPException) -> LocktenderError | None:
     path, method = request.url.path[:_MAX_SHOWN_CHARACTERS], request.method
     if error.status_code == _NOT_FOUND and "endpoint" not in request.scope:
         return UnknownPath(f"There is no {method} {path} here.")
-    if error.status_code == _METHOD_NOT_ALLOWED and "Allow" in (error.headers or {}):
-        allowed = ", ".join(sorted(_methods(request)))
+    named = (error.headers or {}).get("Allow")
+    if error.status_code == _METHOD_NOT_ALLOWED and named is not None:
+        allowed = ", ".join(sorted(_methods(request))) or named
         return UnknownMethod(f"There is no {method} {path} here; there is {allowed}.", allowed)
     return None
 

@@ -277,7 +277,7 @@ class ModelService:
     async def livez(self) -> Response:
         """Say whether the process can still do its work; if not, restart it."""
         is_alive = not any(served.health.has_given_up for served in self._models.values())
-        return _json(orjson.dumps({"alive": is_alive}), 200 if is_alive else 503)
+        return _state({"alive": is_alive}, is_good=is_alive)
 
     async def readyz(self, request: Request) -> Response:
         """Say whether requests should come, and what is going on.
@@ -300,7 +300,7 @@ class ModelService:
         can_serve = not models or any(model["ready"] for model in models.values())
         is_ready = can_serve and not self._is_leaving
         body = {"ready": is_ready, "draining": self._is_leaving, "models": models}
-        return _json(orjson.dumps(body), 200 if is_ready else 503)
+        return _state(body, is_good=is_ready)
 
     def _served(self, name: str) -> Served:
         try:
@@ -317,8 +317,14 @@ def _described(body: type[StrictModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _json(body: bytes, status: int = 200) -> Response:
-    return Response(body, status, media_type="application/json")
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")
+
+
+def _state(told: Mapping[str, object], *, is_good: bool) -> Response:
+    """Return the answer to a probe, which nobody is to keep."""
+    headers = {"content-type": "application/json", "cache-control": "no-store"}
+    return Response(orjson.dumps(told), 200 if is_good else 503, headers)
 
 
 def _refusal(error: Exception, request_id: str | None = None) -> Response:
