@@ -1,9 +1,10 @@
 """Count the requests inside an app and, once it drains, refuse new ones until those have ended.
 
 uvicorn alone closes its listener first, so that whoever comes while others are being answered is
-refused a connection, and is not told when to come again.  A WebSocket is refused like a request,
-but not waited for: it may stay open for days, and the server tells its peer to go (close code
-1012) when it ends.
+refused a connection, and is not told when to come again.  It cuts off what takes too long, too, in
+the middle of a stream; here those are told first, where their answers have a way to say it.
+A WebSocket is refused like a request, but not waited for: it may stay open for days, and the server
+tells its peer to go (close code 1012) when it ends.
 """
 
 import asyncio
