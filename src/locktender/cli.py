@@ -22,6 +22,7 @@ from locktender.deploy.check import check as check_demo
 from locktender.deploy.listener import Place
 from locktender.deploy.logs import log_of_service
 from locktender.deploy.run import AppPlan, run_app, run_models
+from locktender.deploy.target_name import parse_target
 from locktender.model.catalogue import find_known
 from locktender.model.engine import reads_gguf
 from locktender.model.settings import ModelSettings
@@ -69,7 +70,9 @@ _Insecure = Annotated[
 # The log of both.
 _Log = Annotated[
     Path | None,
-    typer.Option(help="Where events go, as JSON; default: standard error, if no terminal."),
+    typer.Option(
+        help="Where the gate's events go, as JSON; default: standard error, if no terminal."
+    ),
 ]
 _LogFormat = Annotated[
     str | None,
@@ -205,6 +208,7 @@ def serve_app(
     doors = _door_flags(api_key, allowed_host, cors_origin, root_path, insecure=insecure)
     settings = read_settings(config, **flags, **doors)
     settings.check_exposure(settings.host, settings.host_below_app)
+    parse_target(target)
     chosen = [_chosen(name, settings, {}) for name in model or settings.models]
 
     def greeting(app: Place, models: Place) -> str:

@@ -30,6 +30,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from locktender.core.bounds import MOST_S
 from locktender.core.errors import ConfigError
 from locktender.core.log_line import LogFormat
 from locktender.http.host import is_loopback
@@ -176,8 +177,9 @@ class Settings(BaseSettings):
     idle_timeout_s: float | None = None
     send_timeout_s: float | None = None
     extensions: bool = True  # of the wire, where a runnable is served; False: LangServe's only
-    drain_notice_s: float = Field(default=2.0, ge=0)  # served on, while `/readyz` says no more
-    drain_s: float = Field(default=30.0, ge=0)  # from then on, for those inside
+    # Served on, while `/readyz` says no more; and from then on, for those inside.
+    drain_notice_s: float = Field(default=2.0, ge=0, le=MOST_S)
+    drain_s: float = Field(default=30.0, ge=0, le=MOST_S)
     log_format: LogFormat | None = None  # None: text on a terminal, else JSON
     access_log: bool = False  # whether each request has a line in the log
     max_body_bytes: int | None = Field(default=None, ge=1)
@@ -218,6 +220,12 @@ class Settings(BaseSettings):
             root_path=self.root_path or "",
         )
         return Doors(door, _slice(ConnectionSettings, self))
+
+    def check_slices(self) -> None:
+        """Refuse now what a wing will not take.  Raises: ConfigError."""
+        for host in (self.host, self.host_of_models, self.host_below_app):
+            self.doors_at(host)
+        self.service  # noqa: B018 - it is checked as it is made
 
     def check_exposure(self, host: str, *more: str) -> None:
         """Refuse to let all the network in by mistake on one of these.  Raises: ConfigError."""
@@ -267,7 +275,7 @@ def read_environment(**flags: Any) -> Settings:
 
 def _made(kind: type[Settings], file: str, flags: Mapping[str, Any]) -> Settings:
     try:
-        return kind(**{name: value for name, value in flags.items() if value is not None})
+        settings = kind(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         raise ConfigError(_told(error)) from error
     except SettingsError as error:  # A table that is not JSON: the file's are read as they are.
@@ -276,6 +284,8 @@ def _made(kind: type[Settings], file: str, flags: Mapping[str, Any]) -> Settings
     except (ValueError, OSError) as error:  # The file is not TOML, or not ours to read.
         message = f"The file {file!r} cannot be read: {error}."
         raise ConfigError(message) from error
+    settings.check_slices()
+    return settings
 
 
 def _no_file(file: Path) -> str:

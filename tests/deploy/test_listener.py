@@ -1,5 +1,7 @@
 """Where a server listens, as its users are told."""
 
+import socket
+
 import pytest
 
 from locktender.core.errors import ConfigError
@@ -28,7 +30,17 @@ def test_who_reaches_it_where_is_said_with_an_address_that_can_be_called(
 
 def test_a_port_that_is_taken_is_a_mistake_of_the_operators() -> None:
     with listen("127.0.0.1", 0) as taken:
-        taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"Cannot listen on 127.0.0.1:{port}"):
             listen("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a..b", "x" * 64, "[::1]", ":"])
+def test_a_host_that_is_none_is_one_too(host: str) -> None:
+    with pytest.raises(ConfigError, match="Cannot listen on "):
+        listen(host, 0)
+
+
+def test_who_comes_while_a_service_begins_waits_for_it() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        socket.create_connection(listener.getsockname(), timeout=5).close()

@@ -11,8 +11,14 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from locktender.deploy.probe import ModelHealth, Probes, Readiness
+from locktender.http.door import Door, Wire
+from locktender.http.key import NOT_FOR_STRANGERS
+from locktender.http.settings import DoorSettings
+from locktender.wire.problem import langserve_problem
 
 OWN = "the user's"
+TROUBLE = "There is no /weights."
+WIRE = Wire(langserve_problem, takes_x_api_key=True)
 PATHS = ("/livez", "/readyz", "/health")
 
 
@@ -20,7 +26,8 @@ class Told(ModelHealth):
     """A model layer that says what a test has it say."""
 
     def __init__(self, *, is_ready: bool = True, is_leaving: bool = False) -> None:
-        self._told = Readiness(200 if is_ready else 503, b'{"ours": true}', is_leaving)
+        told = {"ours": True, "models": {"m": {"trouble": TROUBLE}}}
+        self._told = Readiness(200 if is_ready else 503, told, is_leaving)
 
     async def ask(self) -> Readiness:
         return self._told
@@ -31,12 +38,20 @@ def own() -> str:
 
 
 async def asked(
-    app: ASGIApp, path: str, method: str = "GET", health: ModelHealth | None = None
+    app: ASGIApp,
+    path: str,
+    method: str = "GET",
+    health: ModelHealth | None = None,
+    *,
+    settings: DoorSettings | None = None,  # None: there is no door
+    headers: Mapping[str, str] | None = None,
 ) -> httpx.Response:
     routes = app.routes if isinstance(app, FastAPI) else None
-    transport = httpx.ASGITransport(Probes(app, routes, health or Told()))
+    probes = Probes(app, routes, health or Told(), langserve_problem)
+    behind: ASGIApp = Door(probes, settings, WIRE) if settings else probes
+    transport = httpx.ASGITransport(behind)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-        return await client.request(method, path)
+        return await client.request(method, path, headers=headers)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -47,8 +62,20 @@ async def test_an_app_without_probes_has_ours_and_no_routes_of_them(path: str, m
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
     assert not any(path in str(getattr(route, "path", "")) for route in app.routes)
-    assert (await asked(app, path, "POST")).status_code == 404
     assert (await asked(app, f"{path}/more")).status_code == 404
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS"])
+async def test_a_probe_has_no_other_method_unless_the_user_has(path: str, method: str) -> None:
+    app = FastAPI()
+    for each in (app, _bare if path != "/health" else app):
+        answer = await asked(each, path, method)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+        assert answer.json()["code"] == "method_not_allowed"
+    app.add_api_route(path, own, methods=[method])
+    assert (await asked(app, path, method)).json() == OWN
+    assert (await asked(app, path)).json() != OWN
 
 
 def included(path: str) -> FastAPI:
@@ -100,7 +127,7 @@ async def test_a_path_of_the_users_is_the_users(make: Any, path: str) -> None:
 
 async def test_an_app_that_does_not_tell_its_routes_is_asked() -> None:
     assert (await asked(_bare, "/health")).text == OWN
-    assert (await asked(_bare, "/readyz")).json() == {"ours": True}
+    assert (await asked(_bare, "/readyz")).json()["ours"] is True
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -131,6 +158,8 @@ async def test_a_readyz_of_the_users_is_overruled_while_the_service_leaves() -> 
         {"content": b"no JSON"},
         {"json": ["draining"]},
         {"json": {"else": 1}},
+        {"json": {"draining": False, "models": ["m"]}},
+        {"json": {"draining": False, "models": {"m": {}}}},
     ],
 )
 async def test_a_model_layer_that_says_nothing_of_use_is_not_ready(
@@ -141,26 +170,48 @@ async def test_a_model_layer_that_says_nothing_of_use_is_not_ready(
             raise httpx.ConnectError("refused", request=request)
         return httpx.Response(200, **answers)
 
-    readiness = await asking(answer, shows_trouble=False).ask()
+    readiness = await asking(answer).ask()
     assert (readiness.status, readiness.is_leaving) == (503, False)
-    assert b"does not answer" in readiness.body
+    assert b"does not answer" in readiness.body(hides_trouble=True)
 
 
-@pytest.mark.parametrize(("shows_trouble", "shown"), [(True, "no /weights"), (False, None)])
-async def test_why_an_engine_left_is_shown_where_nobody_needs_a_key(
-    shown: str | None, *, shows_trouble: bool
+@pytest.mark.parametrize(
+    ("keys", "headers", "is_told"),
+    [
+        ((), {}, True),
+        ((), {"Host": "evil.example"}, False),  # a page, by rebinding
+        (("k",), {}, False),
+        (("k",), {"Authorization": "Bearer no"}, False),
+        (("k",), {"X-API-Key": "k"}, True),
+    ],
+)
+async def test_why_an_engine_left_is_told_to_those_who_could_run_something(
+    keys: tuple[str, ...], headers: Mapping[str, str], *, is_told: bool
 ) -> None:
-    told = {"ready": False, "draining": True, "models": {"m": {"trouble": "no /weights"}}}
-    readiness = await asking(
-        lambda _: httpx.Response(503, json=told), shows_trouble=shows_trouble
-    ).ask()
-    assert (readiness.status, readiness.is_leaving) == (503, True)
-    assert json.loads(readiness.body)["models"] == {"m": {"trouble": shown}}
+    settings = DoorSettings(api_keys=keys)
+    answer = await asked(FastAPI(), "/readyz", settings=settings, headers=headers)
+    assert answer.status_code == 200
+    trouble = answer.json()["models"]["m"]["trouble"]
+    assert trouble == (TROUBLE if is_told else NOT_FOR_STRANGERS)
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_the_model_layer_is_asked_with_the_workers_key(key: str | None) -> None:
+    told = {"ready": False, "draining": True, "models": {"m": {"trouble": None}}}
+    keys: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers.get("Authorization"))
+        return httpx.Response(503, json=told)
+
+    readiness = await asking(answer, key).ask()
+    assert (readiness.status, readiness.is_leaving, readiness.told) == (503, True, told)
+    assert json.loads(readiness.body(hides_trouble=True)) == told  # Nothing is wrong with it.
+    assert keys == [key and f"Bearer {key}"]
 
 
 def asking(
-    answer: Callable[[httpx.Request], httpx.Response], *, shows_trouble: bool
+    answer: Callable[[httpx.Request], httpx.Response], key: str | None = None
 ) -> ModelHealth:
     """Return one whose peer is the test."""
-    transport = httpx.MockTransport(answer)
-    return ModelHealth("http://localhost:1", shows_trouble=shows_trouble, transport=transport)
+    return ModelHealth("http://localhost:1", key, transport=httpx.MockTransport(answer))

@@ -6,11 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 import httpx
 import pytest
@@ -64,33 +65,51 @@ def grow_old() -> None:
 """
 
 
-def test_a_worker_does_not_look_for_garbage_in_what_it_has_loaded(tmp_path: Path) -> None:
-    with _serving(tmp_path, APP) as (client, _):
-        assert client.get("/collector").json()["frozen"] > 10_000
+Worker: TypeAlias = tuple[httpx.Client, IO[str]]
 
 
-@pytest.mark.parametrize(("line", "young"), [("", 20_000), ("gc.set_threshold(4_321)", 4_321)])
-def test_an_app_that_sets_its_own_thresholds_keeps_them(
-    line: str, young: int, tmp_path: Path
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """One that is told nothing."""
+    with _serving(tmp_path_factory.mktemp("worker"), APP) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of one with doors, and a key."""
+    settings = DoorSettings(api_keys=("a-key",), root_path="/api")
+    doors = Doors(settings, ConnectionSettings(max_headers=20)).to_json()
+    folder = tmp_path_factory.mktemp("guarded")
+    with _serving(folder, APP, environment={DOORS: doors}) as (client, _):
+        yield client
+
+
+def test_a_worker_does_not_look_for_garbage_in_what_it_has_loaded(worker: Worker) -> None:
+    told = worker[0].get("/collector").json()
+    assert told["frozen"] > 10_000
+    assert told["young"] == 20_000
+
+
+def test_an_app_that_sets_its_own_thresholds_keeps_them(tmp_path: Path) -> None:
+    with _serving(tmp_path, f"{APP}\ngc.set_threshold(4_321)") as (client, _):
+        assert client.get("/collector").json()["young"] == 4_321
+
+
+def test_old_garbage_goes_when_nothing_runs(worker: Worker) -> None:
+    client, output = worker
+    client.get("/grow_old").raise_for_status()
+    assert output.readline() == "gone\n"
+
+
+def test_who_may_come_in_is_read_from_the_environment_and_taken_out_of_it(
+    guarded: httpx.Client,
 ) -> None:
-    with _serving(tmp_path, f"{APP}\n{line}") as (client, _):
-        assert client.get("/collector").json()["young"] == young
-
-
-def test_old_garbage_goes_when_nothing_runs(tmp_path: Path) -> None:
-    with _serving(tmp_path, APP) as (client, output):
-        client.get("/grow_old").raise_for_status()
-        assert output.readline() == "gone\n"
-
-
-def test_who_may_come_in_is_read_from_the_environment_and_taken_out_of_it(tmp_path: Path) -> None:
-    doors = Doors(DoorSettings(api_keys=("a-key",)), ConnectionSettings(max_headers=20))
-    with _serving(tmp_path, APP, environment={DOORS: doors.to_json()}) as (client, _):
-        assert client.get("/environment").status_code == 401
-        client.headers["X-API-Key"] = "a-key"
-        assert DOORS not in client.get("/environment").json()
-        many = {f"X-{n}": "x" for n in range(20)}
-        assert client.get("/environment", headers=many).status_code == 431
+    assert guarded.get("/environment").status_code == 401
+    key = {"X-API-Key": "a-key"}
+    assert DOORS not in guarded.get("/environment", headers=key).json()
+    many = {f"X-{n}": "x" for n in range(20)}
+    assert guarded.get("/environment", headers=key | many).status_code == 431
 
 
 def test_a_runnable_is_served_without_extensions_if_they_are_switched_off(tmp_path: Path) -> None:
@@ -100,20 +119,18 @@ def test_a_runnable_is_served_without_extensions_if_they_are_switched_off(tmp_pa
         assert client.get("/app/input_schema").status_code == 200
 
 
-def test_no_signal_ends_a_worker_but_what_it_starts_hears_them(tmp_path: Path) -> None:
-    with _serving(tmp_path, APP) as (client, _):
-        assert client.get("/signals").json() == signal.SIGTERM
-        assert client.get("/livez").json() == {"alive": True}
-        assert client.get("/readyz").json()["ready"] is True
+def test_no_signal_ends_a_worker_but_what_it_starts_hears_them(worker: Worker) -> None:
+    client, _ = worker
+    assert client.get("/signals").json() == signal.SIGTERM
+    assert client.get("/livez").json() == {"alive": True}
+    assert client.get("/readyz").json()["ready"] is True
 
 
-def test_the_probes_and_the_app_are_found_below_a_prefix(tmp_path: Path) -> None:
-    doors = Doors(DoorSettings(root_path="/api", api_keys=("k",)))
-    with _serving(tmp_path, APP, environment={DOORS: doors.to_json()}) as (client, _):
-        for prefix in ({}, {"X-Forwarded-Prefix": "/other"}):
-            assert client.get("/readyz", headers=prefix).json()["ready"] is True
-            answer = client.get("/collector", headers={**prefix, "X-API-Key": "k"})
-            assert answer.status_code == 200
+def test_the_probes_and_the_app_are_found_below_a_prefix(guarded: httpx.Client) -> None:
+    for prefix in ({}, {"X-Forwarded-Prefix": "/other"}):
+        assert guarded.get("/readyz", headers=prefix).json()["ready"] is True
+        answer = guarded.get("/collector", headers={**prefix, "X-API-Key": "a-key"})
+        assert answer.status_code == 200
 
 
 FAILING = """
@@ -159,6 +176,57 @@ def test_a_chain_that_fails_is_one_line_of_json_and_64_that_wait_do_so_together(
         assert failure["route"] == f"/fail/{endpoint}"
         assert failure["exception"] == "ValueError: why"
         assert "in fail" in failure["traceback"]
+
+
+ENDLESS = """
+import asyncio
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+from langchain_core.runnables import RunnableGenerator, RunnableLambda
+from locktender import add_routes
+
+app = FastAPI()
+
+async def words(_input):
+    while True:
+        yield "on "
+        await asyncio.sleep(0.01)
+
+add_routes(app, RunnableGenerator(words), path="/words")
+add_routes(app, RunnableLambda(lambda _: print("inside", flush=True)) | words, path="/invoked")
+app.add_api_route("/own", lambda: StreamingResponse(words(None)))
+"""
+
+
+def test_what_takes_longer_than_the_drain_ends_with_an_error_that_says_so(tmp_path: Path) -> None:
+    have_begun = threading.Barrier(3)
+
+    def read(method: str, url: str) -> str:
+        chunks: list[str] = []
+        try:
+            with httpx.stream(method, url, json=BODY, timeout=30) as answer:
+                for chunk in answer.iter_text():
+                    if not chunks:
+                        have_begun.wait(30)
+                    chunks.append(chunk)
+        except httpx.RemoteProtocolError:
+            chunks.append("cut off")
+        return "".join(chunks)
+
+    with ThreadPoolExecutor(3) as callers:
+        with _serving(tmp_path, ENDLESS) as (client, output):
+            url = str(client.base_url)
+            invoking = callers.submit(httpx.post, f"{url}/invoked/invoke", json=BODY, timeout=30)
+            assert output.readline() == "inside\n"
+            streaming = callers.submit(read, "POST", f"{url}/words/stream")
+            sending = callers.submit(read, "GET", f"{url}/own")
+            have_begun.wait(30)
+        invoked = invoking.result()
+    assert (invoked.status_code, invoked.json()["code"]) == (503, "draining")
+    assert invoked.headers["retry-after"]
+    end = streaming.result().rpartition("event: error")[2].strip()
+    assert json.loads(end.removeprefix("data: "))["code"] == "draining"
+    assert sending.result().endswith("cut off")  # The form of its end is its author's.
 
 
 def test_a_worker_writes_as_it_is_told_and_an_app_keeps_the_log_that_it_has_set_up(
@@ -226,4 +294,7 @@ def _serving(
                     assert worker.stdout
                     yield client, worker.stdout
             finally:
-                worker.communicate(DRAIN.decode(), timeout=30)
+                assert worker.stdin
+                worker.stdin.write(DRAIN.decode())
+                worker.stdin.flush()  # and it stays open: its end would cut the drain off
+                worker.wait(timeout=30)

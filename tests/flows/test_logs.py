@@ -74,20 +74,28 @@ def test_a_request_has_one_id_from_the_app_to_the_engine_and_back(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("setting", "sentence"),
+    ("setting", "arguments", "sentence"),
     [
-        ("engine = 'openvinoo'", "There is no engine 'openvinoo'"),
-        ("preset = 'exactly'", "There is no preset 'exactly': use one of exact, fast."),
-        ("backoff_s = -1", "`backoff_s` must be a number of seconds"),
+        ("engine = 'openvinoo'", "model", "There is no engine 'openvinoo'"),
+        ("preset = 'exactly'", "model", "There is no preset 'exactly': use one of exact, fast."),
+        ("backoff_s = -1", "model", "`backoff_s` must be a number of seconds"),
+        ("engine = 'echo'", "model --log .", "The file '.' of --log cannot be written"),
+        ("engine = 'echo'", "serve no.py:chain", "There is no file 'no.py'."),
+        ("engine = 'echo'", "serve nowhere:chain", "There is no module 'nowhere' here"),
     ],
 )
 def test_what_cannot_be_served_is_said_before_anything_is_said_to_be(
-    setting: str, sentence: str, tmp_path: Path
+    setting: str, arguments: str, sentence: str, tmp_path: Path
 ) -> None:
     (tmp_path / "locktender.toml").write_text(f"[models.smollm2]\n{setting}\n")
     program = str(Path(sys.executable).with_name("locktender"))
     refused = subprocess.run(
-        [program, "model"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [program, *arguments.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (refused.returncode, refused.stdout) == (2, "")
     assert sentence in refused.stderr

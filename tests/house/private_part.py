@@ -124,8 +124,9 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "fastapi.routing.APIRoute.methods",
-        "deploy.probe",
-        "A route of the user's for another method keeps our probe from its path.",
+        "deploy.probe http.unrouted",
+        "A route of the user's for another method keeps our probe from its path; a 405 names the "
+        "methods of one route of those on its path.",
     ),
     Part("fastapi.routing.APIRoute.path", "app.routes", "Doctor shows a route without its path."),
     Part(
@@ -172,7 +173,7 @@ PARTS: tuple[Part, ...] = (
     Part("starlette.middleware.cors.CORSMiddleware", "http.stack", _IMPORT),
     Part("starlette.routing.BaseRoute", "app.description deploy.target", _IMPORT),
     Part("starlette.routing.WebSocketRoute", "deploy.probe", _IMPORT),
-    Part("starlette.routing.Match", "app.description deploy.target", _IMPORT),
+    Part("starlette.routing.Match", "app.description deploy.target http.unrouted", _IMPORT),
     # uvicorn
     Part("uvicorn.middleware.proxy_headers.ProxyHeadersMiddleware", "http.stack", _IMPORT),
     Part("uvicorn.protocols.http.httptools_impl.HttpToolsProtocol", "http.upgrade", _IMPORT),
@@ -631,6 +632,9 @@ EXCEPTIONS: Mapping[str, tuple[str, ...]] = {
         "app.graph: getattr(each, f'{name}_nodes')",  # where a graph stops
         "app.input_shape: getattr(read, name)",  # fields of a pydantic model, twice
         "app.input_shape: getattr(value, name)",
+        # The functions of a RunnableLambda, by the names of its parameters.
+        "app.known_signature: getattr(runnable, name, None)",
+        "app.known_signature: setattr(stand_in, name, _with_signature(function))",
         "app.served_copy: getattr(runnable, name)",  # fields of a sequence or a parallel
         "app.threaded_generator: afunc",  # of a RunnableLambda, by the name of its parameter
         "prompting.control_token: added_tokens_decoder",  # of transformers' own tokenizers

@@ -5,8 +5,8 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from locktender.http.drain import Drain
-from locktender.wire.problem import langserve_problem
+from locktender.http.drain import SAYS_ERROR, Drain
+from locktender.wire.problem import Problem, langserve_problem
 
 
 class _App:
@@ -88,3 +88,51 @@ async def test_a_websocket_is_refused_but_not_waited_for() -> None:
             assert sent == [{"type": "websocket.close", "code": 1008}]
             app.is_let.set()
     assert app.n_inside == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "begin", "end"),
+    [
+        ("/waits", [], [503, b"draining"]),
+        ("/streams", [200, b"first"], [b"ended 503"]),
+        ("/sends", [200, b"first"], []),  # in a form of which nothing is known: it is cut off
+    ],
+)
+async def test_who_is_inside_for_too_long_is_told_so_where_that_can_be(
+    path: str, begin: list[object], end: list[object]
+) -> None:
+    goes_on, sent = anyio.Event(), []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - ASGI's signature
+        if scope["path"] == "/streams":
+            scope[SAYS_ERROR] = says
+        if scope["path"] != "/waits":
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        await goes_on.wait()
+        await send({"type": "http.response.body", "body": b"late"})
+
+    def says(problem: Problem) -> bytes:
+        return f"ended {problem.status}".encode()
+
+    async def send(message: Message) -> None:
+        sent.append(message.get("status") or message["body"])
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    drain = Drain(app, langserve_problem)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, {"type": "http", "path": path}, receive, send)
+            await anyio.wait_all_tasks_blocked()
+            assert sent == begin
+            drain.begin()
+            await drain.end(1)
+            await drain.end(1)  # and once only
+            told = sent[len(begin) :]
+            assert [each if isinstance(each, int) else each[-9:] for each in told[:1]] == end[:1]
+            assert all(b"draining" in each for each in told[1:])
+            assert len(told) == len(end)
+            goes_on.set()
+    assert sent[len(begin) :] == (told or [b"late"])

@@ -11,6 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from locktender.http import access
 from locktender.http.door import Wire
+from locktender.http.reception import Reception
 from locktender.http.settings import Doors, DoorSettings
 from locktender.http.stack import server_config
 from locktender.wire.problem import langserve_problem, openai_problem
@@ -150,3 +151,24 @@ async def test_a_caller_that_left_is_told_as_that(lines: list[logging.LogRecord]
     scope = {"type": "http", "method": "GET", "path": "/left", "headers": [(b"host", b"localhost")]}
     await config.loaded_app({**scope, "client": None}, receive, send)
     assert (fields_of(lines)["left"], fields_of(lines)["client"]) == (True, None)
+
+
+async def test_what_opens_a_websocket_has_the_id_too(lines: list[logging.LogRecord]) -> None:
+    sent: list[Message] = []
+
+    async def accept(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept", "headers": [(b"x-own", b"1")]})
+        await send({"type": "websocket.send", "text": "hello"})
+
+    async def keep(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    scope = {"type": "websocket", "path": "/run", "headers": [(b"x-request-id", b"mine")]}
+    await Reception(accept, langserve_problem)(scope, receive, keep)
+    assert sent[0]["headers"] == [(b"x-own", b"1"), (b"x-request-id", b"mine")]
+    assert sent[1] == {"type": "websocket.send", "text": "hello"}
+    (line,) = lines
+    assert line.getMessage() == "WEBSOCKET /run 101"

@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -24,6 +25,37 @@ def test_what_no_header_could_carry_is_no_key(text: str) -> None:
     assert not is_key(text)
     with pytest.raises(ConfigError, match="visible ASCII"):
         DoorSettings(api_keys=(text,))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "wrong"),
+    [
+        ("hosts", ("*", "*.a.example", "a", "A.example", "::1", "[::1]", "10.0.0.1"), ""),
+        *(
+            ("hosts", (), wrong)
+            for wrong in ("https://a.example", "a.example:8000", "a.example/", "a b", "", "a.*")
+        ),
+        ("cors_origins", ("*", "null", "http://a", "HTTPS://a.example:1", "tauri://localhost"), ""),
+        *(
+            ("cors_origins", (), wrong)
+            for wrong in ("a.example", "https://a.example/", "https://*.a.example", "", "://a")
+        ),
+        ("trusted_proxies", ("*", "10.0.0.0/8", "::1"), ""),
+        *(("trusted_proxies", (), wrong) for wrong in ("proxy", "10.0.0.0/33", "")),
+    ],
+)
+def test_what_no_request_could_ever_name_is_refused(
+    name: str, values: tuple[str, ...], wrong: str
+) -> None:
+    given: dict[str, Any] = {name: values}
+    if values:
+        assert getattr(DoorSettings(**given), name) == values
+        return
+    setting = name.replace("hosts", "allowed_hosts")
+    given = {name: ("*", wrong)}
+    with pytest.raises(ConfigError, match=re.escape(f"`{setting}` has ")) as refused:
+        DoorSettings(**given)
+    assert refused.value.message.endswith(f"not {wrong!r}.")
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,11 @@ async def test_a_wrong_method_is_told_with_those_that_there_are(
     assert answer.headers["content-type"] == "application/json"
 
 
+async def test_the_methods_of_all_routes_on_a_path_are_told() -> None:
+    answer = await got(app_of(), "GET", "/run")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST, PUT")
+
+
 @pytest.mark.parametrize("status", [404, 405, 418])
 async def test_what_a_route_says_itself_stays(status: int) -> None:
     answer = await got(app_of(), "POST", f"/run?what={status}")

@@ -6,18 +6,22 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from locktender.http.door import Door, Wire
+from locktender.http.key import NOT_FOR_STRANGERS
+from locktender.http.settings import DoorSettings
 from locktender.model.service import ModelService, Served, ServiceSettings
 from locktender.model.settings import GateSettings
+from locktender.wire.problem import openai_problem
 
 GATE = SimpleNamespace(n_waiting=0, n_running=0, n_outside=0, n_sending=0)
 
 
-def service(**is_ready: bool) -> ModelService:
+def service(why: str | None = None, /, **is_ready: bool) -> ModelService:
     models = {
         name: Served(
             cast("Any", GATE),
             GateSettings(),
-            cast("Any", SimpleNamespace(is_ready=ready, has_given_up=False, trouble=None)),
+            cast("Any", SimpleNamespace(is_ready=ready, has_given_up=False, trouble=why)),
             engine="echo",
             tokenization=cast("Any", None),  # of which no probe asks
         )
@@ -55,8 +59,25 @@ async def test_it_is_ready_while_some_model_can_serve_and_says_which(
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/health"])
 async def test_a_probe_may_look_at_the_head_alone(path: str) -> None:
-    assert (await asked(service(a=True), path, "HEAD")).status_code == 200
-    assert (await asked(service(a=True), path, "POST")).status_code == 405
+    answer = await asked(service(a=True), path, "HEAD")
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+    refused = await asked(service(a=True), path, "POST")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize(("trouble", "hidden"), [(None, None), ("no /weights", NOT_FOR_STRANGERS)])
+async def test_what_is_wrong_is_told_to_no_stranger(
+    trouble: str | None, hidden: str | None
+) -> None:
+    of = service(trouble, a=trouble is None)
+    assert (await asked(of, "/readyz")).json()["models"]["a"]["trouble"] == trouble
+    stranger = Door(
+        of.app(), DoorSettings(api_keys=("k",)), Wire(openai_problem, takes_x_api_key=False)
+    )
+    transport = httpx.ASGITransport(stranger)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        told = await client.get("/readyz")
+    assert told.json()["models"]["a"]["trouble"] == hidden
 
 
 async def test_one_that_leaves_is_not_ready_but_lives() -> None:

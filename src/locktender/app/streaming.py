@@ -26,6 +26,7 @@ from locktender.app.cancellation import Stay
 from locktender.app.heavy_body import Work, at_once
 from locktender.app.heavy_value import is_large
 from locktender.core.scope import OuterRequest, RequestName
+from locktender.http.drain import SAYS_ERROR
 from locktender.http.request_name import ID_HEADER, name_of
 from locktender.wire.langserve import END_FRAME, chunk_frame, error_frame
 from locktender.wire.problem import Problem, find_ours, run_problem
@@ -84,6 +85,7 @@ class StreamAnswer(Response):
         """Run and send, until the last chunk or until the caller has left."""
         late = self._stream.late
         name = name_of(scope)
+        scope[SAYS_ERROR] = _cut_off
         async with contextlib.aclosing(_Wire(send, self._stream, name.id)) as wire:
             try:
                 async with Stay(receive, self._outer):
@@ -255,6 +257,11 @@ class _LateWire:
             if not self._is_sent:
                 self._is_sent = True
                 await self._wire.send(frame)
+
+
+def _cut_off(problem: Problem) -> bytes:
+    """Return the end of a stream that may be in the middle of a frame."""
+    return _FRAME_END + error_frame(problem)
 
 
 async def _tell(wire: _Wire, error: Exception, name: RequestName) -> None:

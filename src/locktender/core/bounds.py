@@ -11,10 +11,10 @@ from typing import Any
 
 from locktender.core.errors import ConfigError
 
-__all__ = ["check_counts", "check_flags", "check_parts", "check_seconds"]
+__all__ = ["MOST_S", "check_counts", "check_flags", "check_parts", "check_seconds"]
 
 _MOST = 2**53  # beyond it JSON's readers lose digits
-_MOST_S = 366 * 86_400.0
+MOST_S = 366 * 86_400.0  # that a wait may have
 
 
 def check_counts(settings: Any, least: int, *names: str) -> None:
@@ -28,7 +28,7 @@ def check_counts(settings: Any, least: int, *names: str) -> None:
 def check_seconds(settings: Any, least: float, *names: str) -> None:
     """Raise ConfigError unless each of `names` is so many seconds at least, and a year at most."""
     for field, value in _given(settings, names):
-        if not _is_number(value) or not least <= value <= _MOST_S:
+        if not _is_number(value) or not least <= value <= MOST_S:
             raise _refusal(
                 field, value, f"a number of seconds, at least {least:g} and at most a year"
             )

@@ -14,9 +14,13 @@ from collections.abc import Mapping, Sequence
 from locktender.core.errors import ConfigError
 from locktender.deploy.parent import DRAIN
 
-__all__ = ["CONFIG_EXIT", "DOORS", "HEALTH", "NO_EXTENSIONS", "Crew"]
+__all__ = ["API_KEY", "BASE_URL", "CONFIG_EXIT", "DOORS", "HEALTH", "NO_EXTENSIONS", "Crew"]
 
-DOORS = "LOCKTENDER_WORKER_DOORS"  # in a worker's environment, as JSON
+# In a worker's environment.  The first two say where it finds the model layer, and with what key;
+# `ChatLocktender` reads them.
+BASE_URL = "LOCKTENDER_BASE_URL"
+API_KEY = "LOCKTENDER_API_KEY"
+DOORS = "LOCKTENDER_WORKER_DOORS"  # as JSON
 # Flags of `worker`.
 NO_EXTENSIONS = "--no-extensions"  # for a runnable; an app has its own settings
 HEALTH = "--health="  # the URL of the model layer, which tells whether requests should come

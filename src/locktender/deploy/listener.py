@@ -9,12 +9,13 @@ from locktender.http.host import is_loopback
 __all__ = ["Place", "listen", "place_of"]
 
 _STALLED_READER_MS = 120_000  # RFC 5482
+_BACKLOG = 1024  # connections that wait in the kernel
 # Where this machine finds a listener on all of its addresses.
 _LOOPBACKS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound by it
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind the listener; port 0 takes any free one.  Raises: ConfigError."""
+    """Listen, so that who comes waits; port 0 takes any free one.  Raises: ConfigError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -24,9 +25,11 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STALLED_READER_MS)
     try:
         listener.bind((host, port))
-    except OSError as error:
+        listener.listen(_BACKLOG)
+    except (OSError, ValueError) as error:  # the latter, where `host` can be no name at all
         listener.close()
-        message = f"Cannot listen on {host}:{port}: {error.strerror}."
+        reason = error.strerror if isinstance(error, OSError) else error
+        message = f"Cannot listen on {_authority(host, port)}: {reason}."
         raise ConfigError(message) from error
     return listener
 

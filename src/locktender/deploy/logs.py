@@ -9,12 +9,15 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 
 from locktender.config import Settings
+from locktender.core.errors import ConfigError
 from locktender.core.events import Observer
 from locktender.core.log_line import LogFormat
+from locktender.core.printed import log_what_python_prints
 from locktender.deploy.orders import Orders
 from locktender.http import access
 from locktender.ops.log import Log, take_records
@@ -32,13 +35,13 @@ def log_of_service(
     """Set up the log of this process on standard error; give the observers that write events.
 
     With a `path` they go there, as JSON.  On a terminal there are none: they would tear up the
-    live table.
+    live table.  Raises: ConfigError.
     """
     with contextlib.ExitStack() as stack:
         log = _begun(settings.log_format, stack, has_access=settings.access_log)
         stack.callback(take_records(log, [_ROOT]))
         if path is not None:
-            events = Log(stack.enter_context(path.open("a")))
+            events = Log(stack.enter_context(_opened(path)))
             stack.callback(events.close)
             yield [events]
         else:
@@ -60,8 +63,17 @@ def take_rest(log: Log) -> None:
         take_records(log, [_ROOT])
 
 
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        message = f"The file {str(path)!r} of --log cannot be written: {error.strerror}."
+        raise ConfigError(message) from error
+
+
 def _begun(form: LogFormat | None, stack: contextlib.ExitStack, *, has_access: bool) -> Log:
     log = Log(sys.stderr, form or ("text" if sys.stderr.isatty() else "json"))
     stack.callback(log.close)
     access.switch(is_on=has_access)
+    stack.callback(log_what_python_prints())
     return log

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from locktender.config import Settings
 from locktender.core.events import Observer, tell_all
-from locktender.deploy.crew import DOORS, HEALTH, NO_EXTENSIONS, Crew
+from locktender.deploy.crew import API_KEY, BASE_URL, DOORS, HEALTH, NO_EXTENSIONS, Crew
 from locktender.deploy.display import show
 from locktender.deploy.listener import Place, listen, place_of
 from locktender.deploy.local import LocalModels, model_layer
@@ -32,11 +32,7 @@ from locktender.ops.tally import Tally
 
 __all__ = ["AppPlan", "run_app", "run_models"]
 
-# Where the workers of an app find the model layer, and with what key; `ChatLocktender` reads both.
-BASE_URL = "LOCKTENDER_BASE_URL"
-API_KEY = "LOCKTENDER_API_KEY"
 _PATH = "/v1"  # of OpenAI's protocol, at the model layer
-_BACKLOG = 1024  # connections that wait in the kernel for a worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +79,9 @@ async def run_models(
 
     Raises: ConfigError.
     """
+    stop = Stop()  # From now on a signal is heard, also by a container's first process.
     host = settings.host_of_models
     async with _served(chosen, settings, observers, (host, settings.doors_at(host))) as running:
-        stop = Stop()
         names = ", ".join(running.models.served)
         greeting = f"[bold]locktender[/] serves {names}, {running.place.told}{_PATH}"
         async with _shown(running, greeting, console):
@@ -106,13 +102,12 @@ async def run_app(
 
     Raises: ConfigError.
     """
+    stop = Stop()  # as `run_models`
     with listen(settings.host, settings.port) as listener:
-        listener.listen(_BACKLOG)
         place = place_of(listener)
         host = settings.host_below_app
         inner, key = _inner(settings.doors_at(host))
         async with _served(chosen, settings, observers, (host, inner)) as running:
-            stop = Stop()
             environment = {BASE_URL: running.place.url + _PATH, **key} if chosen else {}
             crew = _crew(plan, listener, environment, settings, running.place)
             working = asyncio.create_task(crew.run())

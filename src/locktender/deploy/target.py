@@ -23,6 +23,7 @@ from starlette.types import Scope
 from locktender.app.routes import is_page
 from locktender.core.errors import ConfigError
 from locktender.deploy.routes import add_routes
+from locktender.deploy.target_name import parse_target
 from locktender.http.unrouted import answer_unrouted
 from locktender.wire.problem import langserve_problem
 
@@ -63,11 +64,9 @@ def load_target(target: str, *, extensions: bool = True) -> Target:
     Raises: ConfigError if it cannot be found, or is neither an app nor a runnable.  What the
     user's own module raises when it is imported passes through.
     """
-    place, colon, name = target.rpartition(":")
-    if not colon or not name:
-        message = f"Name what to serve as 'app.py:chain' or 'package.module:app', not {target!r}."
-        raise ConfigError(message)
-    module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
+    named = parse_target(target)
+    place, name = named
+    module = _load_file(named.file) if named.file else _load_module(place)
     try:
         found = getattr(module, name)
     except AttributeError as error:
@@ -85,9 +84,6 @@ def load_target(target: str, *, extensions: bool = True) -> Target:
 
 
 def _load_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        message = f"There is no file {str(path)!r}."
-        raise ConfigError(message)
     sys.path.insert(0, str(path.parent.absolute()))  # what lies beside it can be imported, too
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:

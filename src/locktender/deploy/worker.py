@@ -4,7 +4,8 @@ Started by `crew` as ``python -m locktender.deploy.worker FD TARGET DRAIN_S [FLA
 the model layer by its URL and key only (``LOCKTENDER_BASE_URL``, ``LOCKTENDER_API_KEY``), as any
 client.  Who may come in, and how it is to work, stands in its environment, where other users do not
 see it, until it has been read.  When `parent` says so it drains: its listener stays open, and new
-requests are answered 503, until those inside have ended or DRAIN_S have passed.
+requests are answered 503, until those inside have ended or DRAIN_S have passed; what is left then
+ends with an error that says so, where its answer can.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ import uvicorn
 import uvloop
 
 from locktender.core.errors import ConfigError
-from locktender.deploy.crew import CONFIG_EXIT, DOORS, HEALTH, NO_EXTENSIONS
+from locktender.deploy.crew import API_KEY, CONFIG_EXIT, DOORS, HEALTH, NO_EXTENSIONS
 from locktender.deploy.logs import log_of_worker, take_rest
 from locktender.deploy.orders import ORDERS, Orders
 from locktender.deploy.parent import Parent
@@ -44,6 +45,7 @@ _log = logging.getLogger("locktender.worker")  # this module's own name may be `
 # after every two million that are new.
 _COLLECT_AFTER = (20_000, 1, 50)
 _IDLE_CHECK_S = 5.0
+_LAST_WORDS_S = 1.0  # for those whose requests took longer than the drain to be told so
 _LAST_BYTES_S = 2  # for the last answers to reach their callers
 
 
@@ -66,7 +68,7 @@ def main(arguments: list[str]) -> int:
         gc.collect()
         gc.freeze()  # What was loaded stays: it need not be looked through again and again.
         drain = Drain(found.app, langserve_problem)
-        app = Probes(drain, found.routes, _health(flags, doors))
+        app = Probes(drain, found.routes, _health(flags), langserve_problem)
         server = SignalFreeServer(_config(app, found, doors))
         listener = socket.socket(fileno=int(descriptor))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -84,10 +86,9 @@ def _told() -> tuple[Doors, Orders]:
     )
 
 
-def _health(flags: Sequence[str], doors: Doors) -> ModelHealth | None:
+def _health(flags: Sequence[str]) -> ModelHealth | None:
     urls = [flag.removeprefix(HEALTH) for flag in flags if flag.startswith(HEALTH)]
-    # Probes have no key, and where one is asked for they are told no more than they need.
-    return ModelHealth(urls[0], shows_trouble=not doors.door.api_keys) if urls else None
+    return ModelHealth(urls[0], os.environ.get(API_KEY)) if urls else None
 
 
 def _config(app: Probes, target: Target, doors: Doors) -> uvicorn.Config:
@@ -126,8 +127,9 @@ async def _drain_when_told(
     try:
         async with asyncio.timeout(drain_s):
             await drain.wait_idle()
-    except TimeoutError:
-        server.config.timeout_graceful_shutdown = 0  # They have had their time.
+    except TimeoutError:  # They have had their time.
+        await drain.end(_LAST_WORDS_S)
+        server.config.timeout_graceful_shutdown = 0
     server.should_exit = True
 
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from locktender.core.errors import Forbidden, LocktenderError, Unauthenticated
 from locktender.http.host import Hosts, Proxies, is_same_origin, parse_authority
-from locktender.http.key import KEY_IS_WANTED, Keys
+from locktender.http.key import IS_STRANGER, KEY_IS_WANTED, Keys
 from locktender.http.rejection import reject
 from locktender.http.settings import DoorSettings
 from locktender.wire.problem import Problem
@@ -58,14 +58,14 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request in, or say why not."""
-        if scope["type"] == "lifespan" or _is_health(scope):
-            await self._app(scope, receive, send)
-            return
-        try:
-            self._check(scope)
-        except LocktenderError as error:
-            await reject(scope, send, self._wire.problem_of(error))
-            return
+        if scope["type"] != "lifespan":
+            try:
+                self._check(scope)
+            except LocktenderError as error:
+                if not _is_health(scope):
+                    await reject(scope, send, self._wire.problem_of(error))
+                    return
+                scope[IS_STRANGER] = True
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:

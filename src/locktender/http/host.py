@@ -15,8 +15,10 @@ __all__ = [
     "Authority",
     "Hosts",
     "Proxies",
+    "is_host",
     "is_loopback",
     "is_network",
+    "is_origin",
     "is_same_origin",
     "parse_authority",
 ]
@@ -24,7 +26,10 @@ __all__ = [
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - what a listener on all of them is told
 _ALL = "*"
+_OPAQUE = "null"  # of pages in a sandbox, or from a file
 _PORTS = {"http": 80, "https": 443}
+_NAME = re.compile(r"(?:\*\.)?[a-z0-9._-]+")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _AUTHORITY = re.compile(
     r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::(?P<port>\d{1,5}))?"
 )
@@ -109,6 +114,20 @@ def is_same_origin(text: str, own: Authority) -> bool:
         return False
     default = _PORTS.get(scheme)
     return (origin.port or default) == (own.port or default)
+
+
+def is_host(text: str) -> bool:
+    """Whether `Hosts` could ever know a request by `text`, which has neither scheme nor port."""
+    named = text.lower()
+    is_name = named == _ALL or _NAME.fullmatch(named) is not None
+    return is_name or _address(named.strip("[]")) is not None
+
+
+def is_origin(text: str) -> bool:
+    """Whether a browser could send `text` as the origin of a page, or it means all of them."""
+    scheme, mark, rest = text.lower().partition("://")
+    is_page = bool(mark and _SCHEME.fullmatch(scheme) and parse_authority(rest))
+    return text in (_ALL, _OPAQUE) or is_page
 
 
 def is_network(text: str) -> bool:

@@ -8,10 +8,14 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
 
-__all__ = ["KEY_IS_WANTED", "Keys"]
+__all__ = ["IS_STRANGER", "KEY_IS_WANTED", "NOT_FOR_STRANGERS", "Keys"]
 
 # In the scope of a page that is shown without a key, and so must tell nothing itself.
 KEY_IS_WANTED = "locktender.key_is_wanted"
+# In the scope of a probe of somebody who would be let in to nothing else: he is told states, and
+# in place of what may name files this sentence.
+IS_STRANGER = "locktender.is_stranger"
+NOT_FOR_STRANGERS = "Not told to strangers: send the key, or see the log."
 
 _BEARER = b"bearer"
 

@@ -16,6 +16,8 @@ from locktender.http.request_name import name_of, with_id
 
 __all__ = ["Reception"]
 
+_SWITCHING = 101  # protocols: what opens a WebSocket
+
 
 class Reception:
     """ASGI middleware."""
@@ -69,6 +71,9 @@ class _Exchange:
             self._is_over = not message.get("more_body", False)
         elif kind.endswith("response.start"):
             self.status = message["status"]
+            message = with_id(message, self._name)
+        elif kind == "websocket.accept":
+            self.status = _SWITCHING
             message = with_id(message, self._name)
         await self._send(message)
 

@@ -10,12 +10,17 @@ from typing import Any, Self
 
 from locktender.core.bounds import check_counts, check_seconds
 from locktender.core.errors import ConfigError
-from locktender.http.host import is_network
+from locktender.http.host import is_host, is_network, is_origin
 from locktender.http.prefix import FORM, is_prefix
 
 __all__ = ["ConnectionSettings", "DoorSettings", "Doors", "is_key"]
 
 _MAX_KEY_LENGTH = 512
+_HOSTS = (
+    "names and addresses, as `chains.example.com` or `*.example.com`, without scheme and port, "
+    "like `host`"
+)
+_ORIGINS = "origins of pages, as `https://example.com`, without a path"
 _VISIBLE = range(ord("!"), ord("~") + 1)
 
 
@@ -38,10 +43,14 @@ class DoorSettings:
         if not all(is_key(key) for key in self.api_keys):
             message = f"A key is 1 to {_MAX_KEY_LENGTH} visible ASCII characters without spaces."
             raise ConfigError(message)
-        for proxy in self.trusted_proxies:
-            if not is_network(proxy):
-                message = f"`trusted_proxies` has addresses and networks, not {proxy!r}."
-                raise ConfigError(message)
+        for name, values, is_one, form in (
+            ("allowed_hosts", self.hosts or (), is_host, _HOSTS),
+            ("cors_origins", self.cors_origins, is_origin, _ORIGINS),
+            ("trusted_proxies", self.trusted_proxies, is_network, "addresses and networks"),
+        ):
+            wrong = next((value for value in values if not is_one(value)), None)
+            if wrong is not None:
+                raise ConfigError(f"`{name}` has {form}, not {wrong!r}.")
         if not is_prefix(self.root_path):
             raise ConfigError(f"`root_path` is {FORM}, not {self.root_path!r}.")
 

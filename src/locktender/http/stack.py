@@ -69,7 +69,9 @@ def _behind(app: ASGIApp, settings: DoorSettings, wire: Wire) -> ASGIApp:
         private: dict[str, Any] = {"allow_private_network": True} if knows_private else {}
         behind = CORSMiddleware(
             behind,
-            allow_origins=list(settings.cors_origins),
+            allow_origins=[
+                origin.lower() for origin in settings.cors_origins
+            ],  # as browsers send them
             allow_methods=["*"],
             allow_headers=["*"],  # the key, and the deadline, among them
             expose_headers=_SHOWN_HEADERS,

@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from locktender.core.errors import LocktenderError, UnknownMethod, UnknownPath
 from locktender.http.door import ProblemOf
@@ -44,10 +45,19 @@ def _meant(request: Request, error: HTTPException) -> LocktenderError | None:
     path, method = request.url.path[:_MAX_SHOWN_CHARACTERS], request.method
     if error.status_code == _NOT_FOUND and "endpoint" not in request.scope:
         return UnknownPath(f"There is no {method} {path} here.")
-    allowed = (error.headers or {}).get("Allow")
-    if error.status_code == _METHOD_NOT_ALLOWED and allowed is not None:
+    named = (error.headers or {}).get("Allow")
+    if error.status_code == _METHOD_NOT_ALLOWED and named is not None:
+        allowed = ", ".join(sorted(_methods(request))) or named
         return UnknownMethod(f"There is no {method} {path} here; there is {allowed}.", allowed)
     return None
+
+
+def _methods(request: Request) -> set[str]:
+    """Return those that there are; the router names the ones of the first route on the path."""
+    routes = (
+        each for each in request.app.routes if each.matches(request.scope)[0] is Match.PARTIAL
+    )
+    return {method for route in routes for method in getattr(route, "methods", None) or ()}
 
 
 def _response(problem_of: ProblemOf, error: Exception) -> Response:

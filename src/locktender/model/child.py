@@ -20,6 +20,7 @@ from collections import deque
 
 from locktender.core.errors import ConfigError, EngineError, EngineFailed, LocktenderError
 from locktender.core.log_line import LineFormatter
+from locktender.core.printed import log_what_python_prints
 from locktender.core.request import Delta
 from locktender.model.canary import ask_canary
 from locktender.model.engine import Output, Stepper, load_engine, takes_chats, token_ids
@@ -259,4 +260,5 @@ if __name__ == "__main__":
     log = logging.StreamHandler()
     log.setFormatter(LineFormatter("json" if sys.argv[3:] == ["json"] else "text"))
     logging.basicConfig(level=logging.INFO, handlers=[log])
+    log_what_python_prints()
     sys.exit(main(sys.argv[1:]))

@@ -22,6 +22,7 @@ from locktender.core.errors import LocktenderError, TemplateRefusal, UnknownMode
 from locktender.core.events import Observer, Outcome, RequestEnded, RequestReceived, TokensTold
 from locktender.core.version import __version__
 from locktender.http.body import BodyBounds, read_body
+from locktender.http.key import IS_STRANGER, NOT_FOR_STRANGERS
 from locktender.http.offload import offload_of
 from locktender.http.request_name import name_of
 from locktender.http.unrouted import answer_unrouted
@@ -282,20 +283,21 @@ class ModelService:
     async def livez(self) -> Response:
         """Say whether the process can still do its work; if not, restart it."""
         is_alive = not any(served.health.has_given_up for served in self._models.values())
-        return _json(orjson.dumps({"alive": is_alive}), 200 if is_alive else 503)
+        return _state({"alive": is_alive}, is_good=is_alive)
 
-    async def readyz(self) -> Response:
+    async def readyz(self, request: Request) -> Response:
         """Say whether requests should come, and what is going on.
 
         They should while any model can serve: one that starts, or cannot, does not take from a
         proxy those that can.  Without models there is nothing to wait for.
         """
+        hidden = NOT_FOR_STRANGERS if request.scope.get(IS_STRANGER) else None
         models = {
             name: {
                 "ready": served.health.is_ready,
                 "waiting": served.dispatcher.n_waiting,
                 "running": served.dispatcher.n_running,
-                "trouble": served.health.trouble,
+                "trouble": served.health.trouble and (hidden or served.health.trouble),
                 "outside": served.dispatcher.n_outside,  # beyond their outer request's share
                 "sending": served.dispatcher.n_sending,  # answers that are still being read
             }
@@ -304,7 +306,7 @@ class ModelService:
         can_serve = not models or any(model["ready"] for model in models.values())
         is_ready = can_serve and not self._is_leaving
         body = {"ready": is_ready, "draining": self._is_leaving, "models": models}
-        return _json(orjson.dumps(body), 200 if is_ready else 503)
+        return _state(body, is_good=is_ready)
 
     def _served(self, name: str) -> Served:
         try:
@@ -349,8 +351,14 @@ def _reason(error: LocktenderError | None) -> str | None:
     return error.message if isinstance(error, TemplateRefusal) else None
 
 
-def _json(body: bytes, status: int = 200) -> Response:
-    return Response(body, status, media_type="application/json")
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")
+
+
+def _state(told: Mapping[str, object], *, is_good: bool) -> Response:
+    """Return the answer to a probe, which nobody is to keep."""
+    headers = {"content-type": "application/json", "cache-control": "no-store"}
+    return Response(orjson.dumps(told), 200 if is_good else 503, headers)
 
 
 def _refusal(error: Exception, request_id: str | None = None) -> Response:
