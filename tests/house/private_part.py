@@ -313,6 +313,11 @@ PARTS: tuple[Part, ...] = (
         "app.keyword_argument app.threaded_generator",
         "As above.",
     ),
+    Part(
+        "langchain_core.runnables.base.RunnableLambda._ainvoke",
+        "app.known_signature",
+        "The signature of a function's step is worked out at each run, as LangChain's own is.",
+    ),
     Part("langchain_core.runnables.base.RunnableParallel", "adopt.contents", _LIKE_ANY),
     Part("langchain_core.runnables.base.RunnableSequence", "adopt.contents", _LIKE_ANY),
     Part(
