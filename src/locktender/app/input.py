@@ -47,7 +47,8 @@ class _Taken(NamedTuple):
                 raise
         # A structure's type may be that of a part which minds less.
         read = self.schema.model_validate(value)
-        return unpacked(read) if isinstance(read, RootModel) else kept(value, read)
+        taken = unpacked(read) if isinstance(read, RootModel) else kept(value, read)
+        return self.shape.unfilled(taken)
 
 
 class InputReader:
