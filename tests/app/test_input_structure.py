@@ -271,7 +271,11 @@ def test_a_declared_model_is_read_as_it_is_declared() -> None:
         ),
         (
             RunnableParallel(a=anything).map(),
-            {"items": {"$ref": "#/$defs/RunnableParallel_a_Input"}, "type": "array"},
+            {
+                "default": None,
+                "items": {"$ref": "#/$defs/RunnableParallel_a_Input"},
+                "type": "array",
+            },
         ),
     ],
 )

@@ -16,22 +16,25 @@ from locktender.app.serialization import WellKnownSerializer
 # The key with which LangServe's schema has what takes anything, which no step of theirs reads.
 _ROOT = "root"
 _OF_MAPS = "RunnableParallel<"
+_MAPS = ("/shape/map", "/shape/assign/", "/shape/parallel/", "/shape/each_map/")
 _DATA = "event: data\r\ndata: "
 _SESSION = ["configurable", "session_id"]
 
 
 def _nobody_asks_for_root(sent: Sent, theirs: Answer, ours: Answer) -> bool:
-    if not sent.path.startswith(("/shape/map", "/shape/assign/", "/shape/parallel/", "/s/assign/")):
-        return sent.path.startswith("/v1/assign/") and _asks_for_root(theirs) and _has_run(ours)
-    if sent.path.endswith("/input_schema"):
-        return _without_root(theirs.json) == ours.json
-    if not (_asks_for_root(theirs) or (theirs.is_plain_500 and sent.path.endswith("/batch"))):
+    if sent.path.startswith(("/s/assign/", "/v1/assign/")):
+        return _asks_for_root(theirs) and _has_run(ours)
+    if not sent.path.startswith(_MAPS):
         return False
-    if ours.status != 422:
-        return _has_run(ours) and (sent.path.startswith("/s/") or _is_as_in_process(sent, ours))
-    # What else is wrong is told in the same words; without `root` an `assign` asks for any dict.
-    others = [each for each in theirs.json["detail"] if each["loc"] != [_ROOT]]
-    return [_told(each) for each in others] == [_told(each) for each in ours.json["detail"]]
+    if sent.path.endswith("/input_schema"):
+        return bool(_without_root(theirs.json) == ours.json)
+    if ours.status == 422:
+        # What else is wrong is told in the same words; without `root` an `assign` asks for a dict.
+        others = [each for each in theirs.json["detail"] if each["loc"] != [_ROOT]]
+        is_same = [_told(each) for each in others] == [_told(each) for each in ours.json["detail"]]
+        return _asks_for_root(theirs) and is_same
+    is_failed_batch = theirs.is_plain_500 and sent.path.endswith("/batch")
+    return (_asks_for_root(theirs) or is_failed_batch) and _is_as_in_process(sent, ours)
 
 
 def _keys_without_a_schema_pass(sent: Sent, theirs: Answer, ours: Answer) -> bool:
@@ -112,6 +115,11 @@ def _asks_for_root(theirs: Answer) -> bool:
 
 
 def _without_root(schema: dict[str, Any]) -> dict[str, Any]:
+    if "$defs" in schema:
+        return {
+            **schema,
+            "$defs": {key: _without_root(each) for key, each in schema["$defs"].items()},
+        }
     fields = {name: each for name, each in schema["properties"].items() if name != _ROOT}
     if fields:
         required = [name for name in schema["required"] if name != _ROOT]

@@ -20,7 +20,8 @@ def requests() -> Iterator[Sent]:
         yield from _each(f"/shape/{head}", value, config=CONFIG)
     for head in HEADS:
         yield Sent(f"/shape/{head}/input_schema", method="GET")
-    for wish in ({}, {"configurable": {}}, {"configurable": {"session_id": "1", "user": "ann"}}):
+    wishes: tuple[dict[str, Any], ...] = ({}, {"configurable": {}}, {**CONFIG, "tags": ["t"]})
+    for wish in wishes:
         yield from _each("/shape/history", [MESSAGE], config=wish)
     for name, value in _ODD.items():
         yield from _each(f"/odd/{name}", value)

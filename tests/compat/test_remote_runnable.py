@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from compat.server import TESTS
+from compat.server import search_path
 from harness.shape import AS_JSON, DECLARED, HEADS, INPUTS, in_process, plain
 
 CLIENT = Path(__file__).with_name("remote_client.py")
@@ -21,7 +21,7 @@ def found_by_client(python: Path, port: int) -> dict[str, Any]:
         [python, CLIENT, f"http://127.0.0.1:{port}"],
         capture_output=True,
         check=False,
-        env={"PYTHONPATH": str(TESTS), "LANGSMITH_TRACING": "false"},
+        env={"PYTHONPATH": search_path("langserve"), "LANGSMITH_TRACING": "false"},
         text=True,
         timeout=120,
     )

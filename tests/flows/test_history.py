@@ -28,6 +28,7 @@ Talks: TypeAlias = dict[str, InMemoryChatMessageHistory]
 
 ASKED = {"ask": "hi", "tongue": "Latin"}  # `tongue` stands in no schema that LangChain infers
 MISSING = [{"type": "missing", "loc": ["configurable", "session_id"]}]
+NAMELESS: tuple[dict[str, Any], ...] = ({}, {"configurable": {}})
 ENDPOINTS = ("invoke", "batch", "stream")
 
 
@@ -112,7 +113,7 @@ async def test_a_missing_session_is_named_and_nobody_gets_the_nameless_one(
     app = FastAPI()
     add_routes(app, MAKES[make](talks), path="/talk")
     url = f"{await serve(app)}/talk"
-    for wish in ({}, {"tags": ["t"]}, {"configurable": {}}, {"configurable": {"user": "ann"}}):
+    for wish in (*NAMELESS, {"tags": ["t"]}, {"configurable": {"user": "ann"}}):
         status, told = await posted(client, url, endpoint, wish)
         assert status == 422
         assert [{key: each[key] for key in ("type", "loc")} for each in told["detail"]] == MISSING
@@ -129,7 +130,7 @@ async def test_a_session_is_asked_of_nobody_whose_run_needs_none(
     add_routes(app, bound, path="/bound")
     url = await serve(app)
     bye = {"ask": "bye", "tongue": "Latin"}
-    for wish in ({}, {"configurable": {}}):
+    for wish in NAMELESS:
         assert await posted(client, f"{url}/branch", "invoke", wish, bye) == (200, "bye")
         assert (await posted(client, f"{url}/branch", "invoke", wish))[0] == 500
         assert (await posted(client, f"{url}/bound", "invoke", wish))[0] == 200

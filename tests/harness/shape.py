@@ -41,7 +41,7 @@ AS_JSON = dict.fromkeys(
 DECLARED = {
     **dict.fromkeys(product(["prompt"], ["number", "list", "message"]), _DECLARED),
     ("history", "list"): "what is no message is refused, as by LangServe",
-    **dict.fromkeys(product(["each"], ["dict", "text", "message"]), _DECLARED),
+    **dict.fromkeys(product(["each", "each_map"], ["dict", "text", "message"]), _DECLARED),
 }
 
 
@@ -67,7 +67,7 @@ def session(session_id: str) -> InMemoryChatMessageHistory:  # noqa: ARG001 - La
         return InMemoryChatMessageHistory()
 
 
-def history(runnable: Runnable[Any, Any], **keys: str) -> Runnable[Any, Any]:
+def history(runnable: Runnable[Any, Any], **keys: Any) -> Runnable[Any, Any]:
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         return RunnableWithMessageHistory(runnable, session, **keys)
 
@@ -99,6 +99,7 @@ def heads() -> Iterator[tuple[str, Runnable[Any, Any]]]:
     yield "lambda", first
     yield "passthrough", RunnablePassthrough()
     yield "each", first.map()
+    yield "each_map", RunnableParallel(a=first).map()
 
 
 HEADS: Mapping[str, Runnable[Any, Any]] = dict(heads())
