@@ -20,7 +20,11 @@ from langchain_core.runnables import (
     RunnableWithFallbacks,
 )
 from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase
-from langchain_core.runnables.configurable import DynamicRunnable
+from langchain_core.runnables.configurable import (
+    DynamicRunnable,
+    RunnableConfigurableAlternatives,
+    RunnableConfigurableFields,
+)
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_core.runnables.passthrough import RunnableAssign
 from pydantic import BaseModel
@@ -88,8 +92,10 @@ def _ways(runnable: _Any) -> Iterable[_Any]:
         return [runnable.default, *(way for _, way in runnable.branches)]
     if isinstance(runnable, RouterRunnable):
         return runnable.runnables.values()
-    if isinstance(runnable, DynamicRunnable):
-        return [runnable.default, *getattr(runnable, "alternatives", {}).values()]
+    if isinstance(runnable, RunnableConfigurableAlternatives):
+        return [runnable.default, *runnable.alternatives.values()]
+    if isinstance(runnable, RunnableConfigurableFields):
+        return [runnable.default]
     return []
 
 
@@ -111,4 +117,4 @@ def _all_parts(runnable: _Any) -> Iterator[_Any]:
         elif isinstance(here, dict):
             waiting.extend(here.values())
         elif isinstance(here, Runnable) and isinstance(here, BaseModel):
-            waiting.extend(getattr(here, name) for name in type(here).model_fields)
+            waiting.extend(vars(here).values())
