@@ -302,3 +302,9 @@ def test_a_configured_part_of_a_map_is_asked_for_its_own_input() -> None:
     assert inputs.read({"name": "x", "more": 1}, {}) == {"name": "x", "more": 1}
     with pytest.raises(Unprocessable):
         inputs.read({"name": "x"}, config)
+
+
+def test_a_session_is_no_reason_to_find_out_again_what_a_history_takes() -> None:
+    inputs = InputReader(history(TALK | MODEL, input_messages_key="ask"))
+    config: Any = {"configurable": {"session_id": "1", "user": "ann"}}
+    assert inputs.schema_for(config) is inputs.schema
