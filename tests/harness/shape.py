@@ -99,7 +99,7 @@ def heads() -> Iterator[tuple[str, Runnable[Any, Any]]]:
     yield "lambda", first
     yield "passthrough", RunnablePassthrough()
     yield "each", first.map()
-    yield "each_map", RunnableParallel(a=first).map()
+    yield "each_map", RunnableParallel(item=first).map()
 
 
 HEADS: Mapping[str, Runnable[Any, Any]] = dict(heads())
