@@ -61,6 +61,21 @@ def read(runnable: Any, value: Any) -> Any:
     return InputReader(runnable).read(value, {})
 
 
+def at_any_cost(value: Any) -> Any:
+    try:
+        return value["q"]
+    except:  # noqa: E722 - which has another code than one that says what it takes
+        return "nothing"
+
+
+class Unreadable:
+    """A class of which JSON knows nothing."""
+
+
+def unreadable(value: Unreadable) -> Any:
+    return value
+
+
 def anything(value: Any) -> Any:
     return value
 
@@ -81,6 +96,8 @@ def history(runnable: Any, **keys: Any) -> Any:
 MAP: Any = {"context": anything, "question": RunnablePassthrough()}
 ASSIGN = RunnablePassthrough.assign(n=lambda d: d["q"])
 ROUTER: Any = RouterRunnable
+# LangChain takes what stands in a line for what each of its functions asks for.
+ASKS_FOR_Q, IS_Q, _READS_Q = (lambda d: "q" in d), (lambda d: d == "q"), (lambda d: d["q"])
 BRANCH: Any = RunnableBranch((lambda d: d["kind"] == "a", lambda _: "A"), sorted)
 TYPED_BRANCH = RunnableBranch((lambda v: isinstance(v, str), loud), add)
 
@@ -105,8 +122,12 @@ TYPED_BRANCH = RunnableBranch((lambda v: isinstance(v, str), loud), add)
         (TYPED_BRANCH, 5),
         (RunnableLambda(one_of_both), "text"),
         (RunnableLambda(one_of_both), {"more": 1}),
+        (RunnableLambda(at_any_cost), {"more": 1}),
+        (RunnableLambda(at_any_cost), "text"),
         (RunnableLambda(lambda d: d.get("q")), {"more": 1}),
         (RunnableLambda(lambda d: d.get("q", d["r"])), {"more": 1}),
+        (RunnableBranch((ASKS_FOR_Q, len), (IS_Q, len), str), "text"),
+        (RunnableBranch((IS_Q, len), (ASKS_FOR_Q, len), str), "text"),
         (RunnableLambda(itemgetter("q")), {"q": 1, "more": 2}),
         (RunnableLambda(itemgetter(0)), "text"),
         (RunnablePick("q") | RunnableLambda(add), {"q": 1, "more": 2}),
@@ -173,6 +194,7 @@ def test_what_could_not_run_is_refused_in_langserve_s_words(
         RunnableBranch((lambda _: True, TALK), anything),
         TALK.with_fallbacks([RunnableLambda(anything)]),
         history(TALK | MODEL, input_messages_key="ask"),
+        RunnableParallel(a=unreadable, b=TALK),
     ],
 )
 def test_messages_are_read_wherever_a_part_asks_for_them(runnable: Runnable[Any, Any]) -> None:
@@ -205,6 +227,7 @@ def test_a_router_s_input_is_read_as_its_way_has_it() -> None:
         lambda prompt: RunnableBranch((lambda _: True, prompt), prompt),
         lambda prompt: prompt.with_config(tags=["t"]),
         lambda prompt: history(prompt | MODEL, input_messages_key="ask"),
+        lambda prompt: RunnableParallel(a=prompt, b=add),  # which minds, and is not asked
     ],
 )
 def test_no_caller_says_what_a_prompt_s_author_has_filled(around: Any) -> None:
@@ -248,7 +271,11 @@ def test_a_declared_model_is_read_as_it_is_declared() -> None:
         ),
         (
             RunnableParallel(a=anything).map(),
-            {"items": {"$ref": "#/$defs/RunnableParallel_a_Input"}, "type": "array"},
+            {
+                "default": None,
+                "items": {"$ref": "#/$defs/RunnableParallel_a_Input"},
+                "type": "array",
+            },
         ),
     ],
 )
@@ -275,3 +302,9 @@ def test_a_configured_part_of_a_map_is_asked_for_its_own_input() -> None:
     assert inputs.read({"name": "x", "more": 1}, {}) == {"name": "x", "more": 1}
     with pytest.raises(Unprocessable):
         inputs.read({"name": "x"}, config)
+
+
+def test_a_session_is_no_reason_to_find_out_again_what_a_history_takes() -> None:
+    inputs = InputReader(history(TALK | MODEL, input_messages_key="ask"))
+    config: Any = {"configurable": {"session_id": "1", "user": "ann"}}
+    assert inputs.schema_for(config) is inputs.schema

@@ -211,4 +211,14 @@ async def test_a_history_without_its_session_is_refused(wish: dict[str, Any]) ->
     named = await configs.one(asked(), {"configurable": {"session_id": "1"}})
     assert named["configurable"] == {"session_id": "1"}
     bound = talk.with_config(configurable={"session_id": "2"})
-    assert not (await RunConfigs(bound, "/run").one(asked(), {})).get("configurable")
+    config = await RunConfigs(bound, "/run").one(asked(), wish)
+    assert "session_id" not in config.get("configurable", {})
+
+
+async def test_a_schema_s_default_is_no_word_on_what_the_author_has_bound() -> None:
+    bound = prompt.with_config(configurable={"template": "dear {name}"})
+    configs = RunConfigs(bound, "/run")
+    config = await configs.one(asked(), {"configurable": {"user": "ann"}})
+    assert config["configurable"] == {"user": "ann"}
+    config = await configs.one(asked(), {"configurable": {"template": "bye {name}"}})
+    assert config["configurable"] == {"template": "bye {name}"}

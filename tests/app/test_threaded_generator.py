@@ -17,6 +17,7 @@ from langchain_core.runnables import (
     RunnableGenerator,
     RunnableLambda,
     RunnableParallel,
+    chain,
 )
 from langchain_core.tracers.context import collect_runs
 
@@ -52,6 +53,22 @@ async def no_threads() -> None:
             await anyio.lowlevel.checkpoint()
 
 
+async def make_later(_: str) -> Runnable[Any, Any]:
+    return RunnableGenerator(shout)
+
+
+@chain
+def make_both(text: str) -> Runnable[Any, Any]:
+    return RunnableLambda(lambda _: RunnableGenerator(shout)) if text else RunnableGenerator(shout)
+
+
+class Shouter:
+    """Whose method makes a generator."""
+
+    def make(self, _: str) -> Runnable[Any, Any]:
+        return RunnableLambda(letters).with_config(tags=["t"])
+
+
 CHAINS: dict[str, tuple[Runnable[Any, Any], list[Any]]] = {
     "alone": (RunnableGenerator(shout), ["A B"]),
     "behind another": (RunnableGenerator(words) | shout, ["A", "B"]),
@@ -60,18 +77,29 @@ CHAINS: dict[str, tuple[Runnable[Any, Any], list[Any]]] = {
     "over a value": (RunnableLambda(letters), ["a", " ", "b"]),
     "over a value, bound": (RunnableLambda(letters).with_config(tags=["t"]), ["a", " ", "b"]),
     "in a branch": (RunnableParallel(x=shout), [{"x": "A B"}]),
+    "made by a function": (RunnableLambda(lambda _: RunnableGenerator(shout)), ["A B"]),
+    "made by a coroutine": (RunnableLambda(make_later), ["A B"]),
+    "made by what was made": (make_both, ["A B"]),
+    "made by a method": (RunnableLambda(Shouter().make), ["a", " ", "b"]),
 }
+
+
+ASYNCHRONOUS = ("behind another", "before another", "two", "made by a coroutine")
 
 
 @pytest.mark.parametrize("name", CHAINS)
 async def test_it_gives_its_chunks_as_it_does_in_process(name: str) -> None:
     chain, chunks = CHAINS[name]
     served = with_threaded_generators(chain)
-    if name not in {"behind another", "before another", "two"}:  # whose words are asynchronous
+    if name not in ASYNCHRONOUS:
         assert list(chain.stream("a b")) == chunks
     assert [chunk async for chunk in served.astream("a b")] == chunks
     assert await served.ainvoke("a b") == (chunks[0] if len(chunks) == 1 else "".join(chunks))
     await no_threads()
+
+
+# Of each route, a chunk or the whole of what is said.
+SAID = {"shout": {"A", "AB"}, "letters": {"b", "a b"}, "made": {"A B"}}
 
 
 @pytest.mark.parametrize("endpoint", ["invoke", "batch", "stream", "stream_log", "stream_events"])
@@ -81,14 +109,15 @@ async def test_every_endpoint_serves_it(
     app = FastAPI()
     add_routes(app, RunnableGenerator(words) | shout, path="/shout")
     add_routes(app, RunnableLambda(letters), path="/letters")
+    add_routes(app, make_both, path="/made")
     url = await serve(app)
     body = {"inputs": ["a b"]} if endpoint == "batch" else {"input": "a b"}
-    for path in ("shout", "letters"):
+    for path in ("shout", "letters", "made"):
         async with client.post(f"{url}/{path}/{endpoint}", json=body) as response:
             text = await response.text()
         assert response.status == 200
         assert "event: error" not in text
-        assert ('"A"' if path == "shout" else '"b"') in text or "AB" in text or "a b" in text
+        assert SAID[path].intersection(text.split('"'))
 
 
 async def test_it_is_given_its_config_and_its_run() -> None:
@@ -264,5 +293,23 @@ def test_the_user_s_own_objects_are_left_as_they_are() -> None:
 def test_one_that_has_its_own_asynchronous_form_keeps_it() -> None:
     both = RunnableGenerator(shout, words)
     assert with_threaded_generators(both) is both
-    plain: Runnable[Any, Any] = RunnableLambda(len)
-    assert with_threaded_generators(plain) is plain
+
+
+async def test_a_function_that_returns_no_runnable_gives_what_it_gives() -> None:
+    class Counter:
+        def __call__(self, value: str) -> int:
+            return len(value)
+
+    async def later(value: str, config: RunnableConfig) -> Any:
+        return [value, config["tags"]]
+
+    async def two(value: str) -> AsyncIterator[str]:
+        yield value
+        yield value
+
+    steps: list[Any] = [len, str, Counter(), Counter().__call__, later, two]
+    given = [
+        await with_threaded_generators(RunnableLambda(step)).ainvoke("ab", {"tags": ["t"]})
+        for step in steps
+    ]
+    assert given == [2, "ab", 2, 2, ["ab", ["t"]], "abab"]

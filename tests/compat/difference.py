@@ -8,7 +8,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from compat import difference_callbacks, difference_graph, difference_routes, difference_streams
+from compat import (
+    difference_callbacks,
+    difference_graph,
+    difference_routes,
+    difference_shapes,
+    difference_streams,
+)
 from compat.exchange import Answer, Sent
 
 Predicate: TypeAlias = Callable[[Sent, Answer, Answer], bool]
@@ -18,6 +24,7 @@ _UNREADABLE = b'{"detail":["Invalid JSON body"]}'
 _PROMPT_TAG = b',"type":"ChatPromptValueConcrete"}'
 _LACKING = (b'"set"', b'"bytes"', b'"decimal"')
 _CONFIGURABLE = re.compile(rb',?"configurable":{[^{}]*}')
+_ROLES = ("human", "ai", "system")
 _EXPONENT = re.compile(rb"e([+-])0(\d)")
 
 
@@ -120,11 +127,6 @@ def _what_json_lacks_is_written(sent: Sent, theirs: Answer, ours: Answer) -> boo
     return is_asked and is_whole and (theirs.is_plain_500 or theirs.is_cut)
 
 
-def _nobody_asks_for_root(sent: Sent, theirs: Answer, ours: Answer) -> bool:
-    # A map of what takes anything; LangServe refuses a text for want of a dict with a `root`.
-    return "/assign/" in sent.path and theirs.status == 422 and ours.status == 200
-
-
 def _undeclared_keys_pass(_: Sent, theirs: Answer, ours: Answer) -> bool:
     if not theirs.status == ours.status == 200:
         return False
@@ -138,7 +140,6 @@ def _without_configurable(answer: Answer) -> bytes:
 
 DIFFERENCES: Mapping[str, Predicate] = {
     "errors are JSON": _errors_are_json,
-    "nobody asks for a root": _nobody_asks_for_root,
     "undeclared keys of configurable pass": _undeclared_keys_pass,
     "a stream ends cleanly after its error": _a_stream_ends_cleanly,
     "a bad input of a batch is named": _bad_batch_input_is_named,
@@ -158,6 +159,7 @@ DIFFERENCES: Mapping[str, Predicate] = {
     **difference_routes.DIFFERENCES,
     **difference_callbacks.DIFFERENCES,
     **difference_graph.DIFFERENCES,
+    **difference_shapes.DIFFERENCES,
 }
 
 
@@ -176,4 +178,4 @@ def _lists(sent: Sent) -> list[Any]:
 def _is_short(value: Any) -> bool:
     if isinstance(value, dict):
         return "role" in value
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
+    return isinstance(value, list) and len(value) == 2 and value[0] in _ROLES

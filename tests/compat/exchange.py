@@ -87,7 +87,13 @@ def _mask(body: bytes) -> bytes:
 
 
 def requests() -> Iterator[Sent]:
-    from compat import exchange_callbacks, exchange_graph, exchange_routes, exchange_streams  # noqa: PLC0415 - it is made of what stands here
+    from compat import (  # noqa: PLC0415 - it is made of what stands here
+        exchange_callbacks,
+        exchange_graph,
+        exchange_routes,
+        exchange_shapes,
+        exchange_streams,
+    )
 
     yield from _captured()
     yield from _bodies()
@@ -100,6 +106,7 @@ def requests() -> Iterator[Sent]:
     yield from exchange_routes.requests()
     yield from exchange_callbacks.requests()
     yield from exchange_graph.requests()
+    yield from exchange_shapes.requests()
 
 
 def _each(path: str, value: Any, **more: Any) -> Iterator[Sent]:

@@ -26,7 +26,7 @@ from langchain_core.runnables import (
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 from typing_extensions import TypedDict
 
-from compat import callbacks_app, graph_app, leave_app, routes_app, streams_app
+from compat import callbacks_app, graph_app, leave_app, routes_app, shapes_app, streams_app
 from compat.captured_app import add_one, add_routes, app, package, show_config
 
 add_routes(app, RunnableLambda(add_one))  # at the root
@@ -248,6 +248,7 @@ routes_app.add(app, add_routes, package.APIHandler)
 callbacks_app.add(app, add_routes)
 callbacks_app.add_feedback(app, add_routes)
 graph_app.add(app, add_routes)
+shapes_app.add(app, add_routes)
 
 if __name__ == "__main__":
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")

@@ -6,13 +6,18 @@ Prints one JSON object: what each call gave, or the error that it raised.
 """
 
 import asyncio
+import functools
+import itertools
 import json
+import ssl
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 from langserve import RemoteRunnable  # type: ignore[import-not-found]  # LangServe's environment
+
+from harness.shape import CONFIG, HEADS, INPUTS, plain
 
 
 def shown(value: Any) -> Any:
@@ -94,6 +99,21 @@ def configured(base: str) -> dict[str, Any]:
     }
 
 
+def shapes(base: str) -> dict[str, Any]:
+    """Return what each chain gives for each input, or how it was refused."""
+    shared = ssl.create_default_context()  # to make one takes longer than a call
+
+    def give(head: str, value: Any) -> Any:
+        # A client each, as above.
+        remote = RemoteRunnable(f"{base}/shape/{head}", timeout=30, verify=shared)
+        return plain(remote.invoke(value, CONFIG))
+
+    return {
+        f"{head} {kind}": told(functools.partial(give, head, INPUTS[kind]))
+        for head, kind in itertools.product(HEADS, INPUTS)
+    }
+
+
 if __name__ == "__main__":
     sys.tracebacklimit = 1  # a failure here must not print LangServe's source
     url = sys.argv[1]
@@ -104,5 +124,6 @@ if __name__ == "__main__":
         "documents": every_call(url, "/ret", ["q", "r"]),
         "errors": errors(url),
         "configured": configured(url),
+        "shapes": shapes(url),
     }
     print(json.dumps(found))  # noqa: T201 - it is what the test reads

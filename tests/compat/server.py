@@ -18,9 +18,11 @@ from pathlib import Path
 
 import httpx
 
+import locktender
 from locktender.model.weights import cache_root
 
 TESTS = Path(__file__).parents[1]
+SOURCE = Path(locktender.__file__).parents[1]  # which need not be what the interpreter would find
 INSTALL_S = 600
 START_S = 60
 # The ground that both stand on must be the same, or the exchanges would compare that.
@@ -75,7 +77,7 @@ def starting(
     environment = {
         **os.environ,
         "WIRE_PACKAGE": package,
-        "PYTHONPATH": str(TESTS),
+        "PYTHONPATH": search_path(package),
         "LANGSMITH_TRACING": "false",
         "LANGCHAIN_TRACING_V2": "false",
         **(more or {}),
@@ -92,6 +94,12 @@ def starting(
         finally:
             process.terminate()
             process.wait(timeout=START_S)
+
+
+def search_path(package: str) -> str:
+    """Return where a process of `package` looks for modules first."""
+    folders = [TESTS, SOURCE] if package == "locktender" else [TESTS]
+    return os.pathsep.join(map(str, folders))
 
 
 def _install(python: Path, versions: list[str]) -> None:

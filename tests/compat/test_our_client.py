@@ -16,7 +16,7 @@ import anyio.to_thread
 import pytest
 
 from compat.leave_app import LEAVE_S
-from compat.server import TESTS
+from compat.server import search_path
 from locktender import RemoteRunnable
 
 CLIENT = Path(__file__).with_name("our_client.py")
@@ -144,7 +144,7 @@ def _found(package: str, port: int, peer_python: Path) -> Found:
         [python, CLIENT, package, f"http://127.0.0.1:{port}"],
         capture_output=True,
         check=False,
-        env={"PYTHONPATH": str(TESTS), "LANGSMITH_TRACING": "false"},
+        env={"PYTHONPATH": search_path(package), "LANGSMITH_TRACING": "false"},
         text=True,
         timeout=CALLS_S,
     )

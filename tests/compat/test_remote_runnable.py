@@ -2,10 +2,14 @@
 
 import json
 import subprocess
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from compat.server import search_path
+from harness.shape import AS_JSON, DECLARED, HEADS, INPUTS, in_process, plain
 
 CLIENT = Path(__file__).with_name("remote_client.py")
 CALLS = {"invoke", "batch", "stream", "ainvoke", "abatch", "astream"}
@@ -17,6 +21,7 @@ def found_by_client(python: Path, port: int) -> dict[str, Any]:
         [python, CLIENT, f"http://127.0.0.1:{port}"],
         capture_output=True,
         check=False,
+        env={"PYTHONPATH": search_path("langserve"), "LANGSMITH_TRACING": "false"},
         text=True,
         timeout=120,
     )
@@ -80,12 +85,30 @@ def test_a_client_s_config_arrives(found: dict[str, Any]) -> None:
 
 
 @pytest.mark.timeout(900)  # as above
+async def test_chains_of_each_make_give_it_what_they_give_in_process(found: dict[str, Any]) -> None:
+    here = {(head, kind): await _in_process(head, kind) for head, kind in product(HEADS, INPUTS)}
+    there = {(head, kind): found["shapes"][f"{head} {kind}"] for head, kind in here}
+    differing = {shape for shape in here if here[shape] not in (None, there[shape])}
+    assert len(there) >= 60
+    assert differing == DECLARED.keys() | AS_JSON.keys()
+
+
+@pytest.mark.timeout(900)  # as above
 def test_the_client_finds_the_same_at_langserve(
     found: dict[str, Any], peer_python: Path, peer_port: int
 ) -> None:
     theirs = found_by_client(peer_python, peer_port)
-    # Of a failure only the form differs: theirs is plain text.
+    # What shapes give is compared by `test_exchange`; of a failure only the form differs: theirs is
+    # plain text.
     for name in ("invoke", "ainvoke", "batch"):
         found["errors"][name].pop("text")
         theirs["errors"][name].pop("text")
-    assert found == theirs
+    assert {**found, "shapes": None} == {**theirs, "shapes": None}
+
+
+async def _in_process(head: str, kind: str) -> Any:
+    """Return what a chain gives, or None for what it fails at, which may fail over HTTP, too."""
+    try:
+        return plain(await in_process(head, INPUTS[kind]))
+    except Exception:  # noqa: BLE001 - chains raise what they like
+        return None

@@ -30,7 +30,6 @@ __all__ = [
     "first_graph",
     "has_graph",
     "needs_thread",
-    "parts_of",
     "told_error",
 ]
 
@@ -72,7 +71,7 @@ def needs_thread(runnable: _Any) -> bool:
     if _is_graph(runnable):
         # True and False are said of a subgraph, about its parent's checkpointer.
         return runnable.checkpointer not in {None, True, False}  # type: ignore[attr-defined] # it is a graph
-    return any(map(needs_thread, parts_of(runnable)))
+    return any(map(needs_thread, _parts(runnable)))
 
 
 def config_schema_of(runnable: _Any, keys: Collection[str]) -> type[BaseModel]:
@@ -156,12 +155,11 @@ def _is_graph(runnable: object) -> bool:
 def _graphs_in(runnable: _Any) -> Iterator[Any]:
     if _is_graph(runnable):
         yield runnable
-    for part in parts_of(runnable):
+    for part in _parts(runnable):
         yield from _graphs_in(part)
 
 
-def parts_of(runnable: _Any) -> Iterator[_Any]:
-    """Yield the runnables that `runnable` is made of, as far as they can be seen."""
+def _parts(runnable: _Any) -> Iterator[_Any]:
     if isinstance(runnable, RunnableBindingBase):
         yield runnable.bound
     elif isinstance(runnable, RunnableSequence):

@@ -22,6 +22,7 @@ from locktender.app.input_description import described
 from locktender.app.input_shape import MAX_HASHED, Shape, kept, typed, unpacked
 from locktender.app.input_structure import shape_of
 from locktender.app.readable_schema import readable_input_schema
+from locktender.app.session_key import session_keys
 from locktender.wire.json_tree import has_more_values
 from locktender.wire.langserve import Unprocessable, broken_by_config, error_details
 
@@ -47,7 +48,8 @@ class _Taken(NamedTuple):
                 raise
         # A structure's type may be that of a part which minds less.
         read = self.schema.model_validate(value)
-        return unpacked(read) if isinstance(read, RootModel) else kept(value, read)
+        taken = unpacked(read) if isinstance(read, RootModel) else kept(value, read)
+        return self.shape.unfilled(taken)
 
 
 class InputReader:
@@ -85,8 +87,7 @@ class InputReader:
         return self._taken_under(config).schema
 
     def _taken_under(self, config: RunnableConfig) -> _Taken:
-        # A configurable field, the template of a prompt for one, can change what the input is.
-        if not (self._is_configurable and config.get("configurable")):
+        if self._fields.isdisjoint(config.get("configurable") or ()):
             return self._taken
         try:
             schema = readable_input_schema(self._runnable, config)
@@ -104,8 +105,10 @@ class InputReader:
         return None if schema is None else _Taken(schema, typed(schema))
 
     @cached_property
-    def _is_configurable(self) -> bool:
-        return bool(self._runnable.config_specs)
+    def _fields(self) -> frozenset[str]:
+        """The keys of a config that can change what the input is, a prompt's template for one."""
+        known = {spec.id for spec in self._runnable.config_specs}
+        return frozenset(known - session_keys(self._runnable))  # by which a history is only found
 
 
 def _taken(runnable: Runnable[Any, Any], schema: type[BaseModel], config: RunnableConfig) -> _Taken:

@@ -9,6 +9,7 @@ from typing import Any
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase
 from pydantic import BaseModel, RootModel, create_model
+from pydantic_core import PydanticUndefined
 
 from locktender.app.input_shape import Shape, without
 from locktender.app.input_structure import shape_of
@@ -25,13 +26,13 @@ def described(
         bound = first.bound
         there: Any = bound.get_input_schema(config)
         item = described(bound, there, config, shape_of(bound, config))
-        return schema if item is there else _root(schema.__name__, list[item])  # type: ignore[valid-type] # it is made here
+        return schema if item is there else _root(schema, list[item])  # type: ignore[valid-type] # it is made here
     if issubclass(schema, RootModel) or "root" in shape.names:
         return schema
     rest = without(schema, {"root"})
     if rest is schema or rest.model_fields:
         return rest
-    return _root(schema.__name__, first.InputType)  # which is what it says of itself
+    return _root(schema, first.InputType)  # which is what it says of itself
 
 
 def _first(runnable: Any) -> Any:
@@ -40,6 +41,9 @@ def _first(runnable: Any) -> Any:
     return runnable
 
 
-def _root(name: str, kind: Any) -> type[BaseModel]:
-    made: type[BaseModel] = create_model(name, __base__=RootModel[kind])
+def _root(schema: type[BaseModel], kind: Any) -> type[BaseModel]:
+    """Return a model of `kind`, with the name and the default of LangChain's `schema`."""
+    default = schema.model_fields["root"].get_default()
+    field = (kind, ... if default is PydanticUndefined else default)
+    made: type[BaseModel] = create_model(schema.__name__, __base__=RootModel[kind], root=field)
     return made

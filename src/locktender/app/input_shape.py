@@ -59,8 +59,11 @@ class Shape:
     is_declared: bool = False  # by a type, of which each word holds
 
     def take(self, value: Any) -> Any:
-        """Return what a runnable is to get: no caller says what the author has filled."""
-        taken = self.read(value)
+        """Return what a runnable is to get.  Raises: as `read`."""
+        return self.unfilled(self.read(value))
+
+    def unfilled(self, taken: Any) -> Any:
+        """Return what was `taken` without what the author has filled: no caller says that."""
         if not (self.filled and isinstance(taken, dict)):
             return taken
         return {key: each for key, each in taken.items() if key not in self.filled}

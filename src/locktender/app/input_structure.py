@@ -9,6 +9,7 @@ Above it, `input` reads by the shape; what is shown of it is `input_description`
 
 import dis
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any, TypeAlias
 
@@ -46,6 +47,7 @@ from locktender.app.input_shape import (
     keys,
     typed,
 )
+from locktender.app.readable_schema import readable_input_schema
 
 __all__ = ["shape_of"]
 
@@ -57,6 +59,8 @@ _MESSAGES: TypeAdapter[Any] = TypeAdapter(list[AnyMessage])
 # Jumps that only wait: what comes after an `await` is reached whatever was awaited.
 _WAITING = frozenset({"SEND", "JUMP_BACKWARD_NO_INTERRUPT"})
 _JUMPS = frozenset(dis.opname[code] for code in {*dis.hasjrel, *dis.hasjabs}) - _WAITING
+_TURNS = _JUMPS | {"PUSH_EXC_INFO"}  # an `except` that takes whatever comes has no jump
+_SUBSCRIPTS = {("BINARY_SUBSCR", ""), ("BINARY_OP", "[]")}  # before Python 3.14, and since
 
 
 def shape_of(runnable: _Any, config: RunnableConfig, given: _Keys = frozenset()) -> Shape:
@@ -73,7 +77,7 @@ def shape_of(runnable: _Any, config: RunnableConfig, given: _Keys = frozenset())
 
 
 def _declared(runnable: _Any, config: RunnableConfig, given: _Keys) -> Shape:
-    schema: Any = runnable.get_input_schema(config)
+    schema = readable_input_schema(runnable, config)
     if not given:
         return typed(schema)
     return ANYTHING if issubclass(schema, RootModel) else keys(schema, given=given)
@@ -241,13 +245,15 @@ def _asks_always(function: Any, names: _Keys) -> bool:
     if isinstance(function, itemgetter):
         return True
     code = getattr(function, "__code__", None)
-    if code is None or "get" in code.co_names or not names <= _texts(code.co_consts):
+    if code is None:
         return False
-    return not any(each.opname in _JUMPS for each in dis.get_instructions(code))
-
-
-def _texts(constants: Sequence[Any]) -> _Keys:
-    return frozenset(each for each in constants if isinstance(each, str))
+    instructions = list(dis.get_instructions(code))
+    read = {
+        constant.argval
+        for constant, use in pairwise(instructions)
+        if constant.opname == "LOAD_CONST" and (use.opname, use.argrepr) in _SUBSCRIPTS
+    }
+    return names <= read and not any(each.opname in _TURNS for each in instructions)
 
 
 _BUILDERS: Mapping[type, _Builder] = {

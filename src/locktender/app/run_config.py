@@ -20,7 +20,7 @@ from starlette.requests import Request
 
 from locktender.app.config_hash import parse_config_hash
 from locktender.app.graph import config_schema_of, needs_thread
-from locktender.app.session_key import bound_keys, session_keys
+from locktender.app.session_key import bound_keys, required_session_keys, session_keys
 from locktender.wire.json_tree import has_more_values
 from locktender.wire.langserve import Unprocessable, error_details
 
@@ -69,10 +69,11 @@ class RunConfigs:
         self._config_keys = frozenset(config_keys)
         self._modifier = modifier
         self._before_run = before_run or _nothing
-        self._needs_thread = "configurable" in config_keys and needs_thread(runnable)
-        self._bound = frozenset(bound_keys(runnable))
-        session = session_keys(runnable) if "configurable" in config_keys else ()
-        self._session = sorted(session)
+        takes_any = "configurable" in config_keys
+        self._needs_thread = takes_any and needs_thread(runnable)
+        self._bound = bound_keys(runnable)
+        self._sessions = session_keys(runnable)
+        self._required = sorted(required_session_keys(runnable)) if takes_any else []
 
     @cached_property
     def schema(self) -> type[BaseModel]:
@@ -183,7 +184,8 @@ class RunConfigs:
     def _configurable(self, checked: Mapping[str, Any], wish: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the schema says of `wish`, and what it says nothing of.
 
-        What the author has bound stays, and no session gets the empty name for want of another.
+        What the author has bound stays, and no session gets the empty name for want of another:
+        of neither counts what the schema has for a key that is left out.
         """
         declared = checked.get("configurable") or {}
         more = {
@@ -191,15 +193,18 @@ class RunConfigs:
             for key, value in wish.items()
             if not (key in declared or key in self._bound or key.startswith(_RESERVED))
         }
-        blank = {key for key in self._session if key not in wish and not declared.get(key)}
-        named = {key: value for key, value in declared.items() if key not in blank}
+        named = {
+            key: value
+            for key, value in declared.items()
+            if key in wish or not (key in self._bound or (key in self._sessions and not value))
+        }
         return {**named, **more}
 
     def _fixed(self, config: Mapping[str, Any], asked: Asked) -> RunnableConfig:
         configurable = config.get("configurable") or {}
         if self._needs_thread and configurable.get("thread_id") is None:
             raise _missing("thread_id", "the state is kept by thread", configurable)
-        for key in self._session:
+        for key in self._required:
             if key not in configurable:
                 raise _missing(key, "the history of messages is found by it", configurable)
         metadata = {

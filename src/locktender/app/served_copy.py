@@ -3,7 +3,7 @@
 The user's own objects are left as they are: what is served is a copy, of no more than the way to
 the steps that were replaced.  Such a step is found wherever LangChain's own classes put chains
 together: sequences, parallels, bindings, branches, fallbacks and the others.  What a function makes
-while it runs is not looked into.
+while it runs comes later: `threaded_generator` looks into that.
 """
 
 from collections.abc import Callable

@@ -3,7 +3,8 @@
 LangChain streams a `RunnableGenerator`, or a `RunnableLambda`, over a plain generator function in
 synchronous code only, and a server has none.  Here each gets an asynchronous form, whose generator
 goes on in a thread: one for each that runs, since it stands still there while it waits for its next
-input, and the threads that are shared would all stand still one day.
+input, and the threads that are shared would all stand still one day.  What a function returns to
+have it run in its place is looked through as well, each time that it does.
 
 The chunks that it reads are asked for by the task that reads it, so that whoever leaves cancels the
 steps before it as well.  The generator is closed then; code of the user's that is under way goes on
@@ -44,13 +45,43 @@ def _stand_in(runnable: _Step) -> _Step:
         generator = copy(runnable)
         generator._atransform = _asynchronous(runnable._transform, reads_chunks=True)  # noqa: SLF001 - there is no other way in
         return generator
-    if type(runnable) is RunnableLambda and not hasattr(runnable, "afunc"):
-        if not inspect.isgeneratorfunction(runnable.func):
-            return runnable
-        function = copy(runnable)
-        function.afunc = _asynchronous(runnable.func, reads_chunks=False)
-        return function
+    if type(runnable) is RunnableLambda:
+        return _with_threads(runnable)
     return runnable
+
+
+def _with_threads(runnable: RunnableLambda[Any, Any]) -> _Step:
+    function = copy(runnable)
+    if hasattr(runnable, "afunc"):
+        function.afunc = _looked_through(runnable.afunc)
+    elif inspect.isgeneratorfunction(runnable.func):
+        function.afunc = _asynchronous(runnable.func, reads_chunks=False)
+    else:
+        function.func = _looked_through(runnable.func)
+    return function
+
+
+def _looked_through(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function`, whose runnable, if it returns one, is as it is to be served."""
+    if inspect.iscoroutinefunction(function):
+
+        @wraps(function)
+        async def acall(*args: Any, **kwargs: Any) -> Any:
+            return _served(await function(*args, **kwargs))
+
+        return acall
+    if inspect.isasyncgenfunction(function) or not inspect.isroutine(function):
+        return function  # whatever the former yields is a chunk; a class is known by what it is
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return _served(function(*args, **kwargs))
+
+    return call
+
+
+def _served(output: Any) -> Any:
+    return with_threaded_generators(output) if isinstance(output, Runnable) else output
 
 
 def _asynchronous(
