@@ -84,8 +84,8 @@ def _steps(runnable: _Any) -> Iterable[_Any]:
     return []
 
 
-def _ways(runnable: _Any) -> Iterable[_Any]:
-    """Return the parts of which one is enough."""
+def _ways(runnable: _Any) -> Iterable[Any]:
+    """Return the parts of which one is enough; an alternative may be a function that makes it."""
     if isinstance(runnable, RunnableWithFallbacks):
         return runnable.runnables
     if isinstance(runnable, RunnableBranch):
