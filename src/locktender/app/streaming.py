@@ -10,7 +10,7 @@ Above it, `endpoint` has read and checked the request; the bytes are `wire.langs
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -150,8 +150,8 @@ class _Wire:
         self._is_sending = True
         if not self.has_begun:
             await self._begin(200, self._headers)
-        for at in range(0, len(frame), _PIECE_BYTES):
-            piece = frame[at : at + _PIECE_BYTES] if len(frame) > _PIECE_BYTES else frame
+        pieces = (frame,) if len(frame) <= _PIECE_BYTES else _cut(frame)
+        for piece in pieces:
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         self._sent_at = self._loop.time()
         self._is_sending = False
@@ -257,6 +257,10 @@ class _LateWire:
             if not self._is_sent:
                 self._is_sent = True
                 await self._wire.send(frame)
+
+
+def _cut(frame: bytes) -> Iterator[bytes]:
+    return (frame[at : at + _PIECE_BYTES] for at in range(0, len(frame), _PIECE_BYTES))
 
 
 def _cut_off(problem: Problem) -> bytes:
