@@ -1,6 +1,7 @@
 """LangServe's own Python client works against us over a real socket, as against LangServe."""
 
 import json
+import os
 import subprocess
 from itertools import product
 from pathlib import Path
@@ -90,7 +91,10 @@ async def test_chains_of_each_make_give_it_what_they_give_in_process(found: dict
     there = {(head, kind): found["shapes"][f"{head} {kind}"] for head, kind in here}
     differing = {shape for shape in here if here[shape] not in (None, there[shape])}
     assert len(there) >= 60
-    assert differing == DECLARED.keys() | AS_JSON.keys()
+    listed = DECLARED.keys() | AS_JSON.keys()
+    assert differing <= listed
+    if os.environ.get("TEST_VERSIONS") != "floors":  # Those fail at some of them in process, too.
+        assert differing == listed
 
 
 @pytest.mark.timeout(900)  # as above
