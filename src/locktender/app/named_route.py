@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from locktender.app.streaming import DIRECT_SEND
 from locktender.core.scope import current_request
 from locktender.http.request_name import ID_HEADER, is_named, name_of, naming
 
@@ -19,6 +20,7 @@ class NamedRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, as one whose name is known unless the server has named it already."""
+        scope[DIRECT_SEND] = send
         if is_named(scope):
             await super().handle(scope, receive, send)
             return

@@ -10,7 +10,7 @@ Above it, `endpoint` has read and checked the request; the bytes are `wire.langs
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,7 +32,11 @@ from locktender.wire.langserve import END_FRAME, chunk_frame, error_frame
 from locktender.wire.problem import Problem, find_ours, run_problem
 from locktender.wire.sse import encode_comment
 
-__all__ = ["ChunkStream", "LateFrame", "StreamAnswer"]
+__all__ = ["DIRECT_SEND", "ChunkStream", "LateFrame", "StreamAnswer"]
+
+# In a scope: the `send` that the route was given.  A stream, which tells its own errors and its id,
+# needs nothing of what has been put around that since, and costs at each chunk.
+DIRECT_SEND = "locktender.direct_send"
 
 # A frame may be as long as a body; the server copies what it is given, and asks again only then
 # whether the caller reads.
@@ -86,7 +90,8 @@ class StreamAnswer(Response):
         late = self._stream.late
         name = name_of(scope)
         scope[SAYS_ERROR] = _cut_off
-        async with contextlib.aclosing(_Wire(send, self._stream, name.id)) as wire:
+        direct = scope.get(DIRECT_SEND, send)
+        async with contextlib.aclosing(_Wire(direct, self._stream, name.id)) as wire:
             try:
                 async with Stay(receive, self._outer):
                     # A task of its own: each chunk wakes it up, and would otherwise come through
@@ -150,11 +155,17 @@ class _Wire:
         self._is_sending = True
         if not self.has_begun:
             await self._begin(200, self._headers)
-        pieces = (frame,) if len(frame) <= _PIECE_BYTES else _cut(frame)
-        for piece in pieces:
-            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        if len(frame) <= _PIECE_BYTES:
+            await self._send({"type": "http.response.body", "body": frame, "more_body": True})
+        else:
+            await self._send_in_pieces(frame)
         self._sent_at = self._loop.time()
         self._is_sending = False
+
+    async def _send_in_pieces(self, frame: bytes) -> None:
+        for at in range(0, len(frame), _PIECE_BYTES):
+            piece = frame[at : at + _PIECE_BYTES]
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def end(self, frame: bytes) -> None:
         """Send the last part of the stream."""
@@ -257,10 +268,6 @@ class _LateWire:
             if not self._is_sent:
                 self._is_sent = True
                 await self._wire.send(frame)
-
-
-def _cut(frame: bytes) -> Iterator[bytes]:
-    return (frame[at : at + _PIECE_BYTES] for at in range(0, len(frame), _PIECE_BYTES))
 
 
 def _cut_off(problem: Problem) -> bytes:
