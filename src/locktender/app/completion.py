@@ -213,8 +213,7 @@ def _posted(
     try:
         body = orjson.dumps({"model": call.model, **call.body, **options})
     except orjson.JSONEncodeError as error:
-        message = f"The request cannot be written as JSON: {error}."
-        raise InvalidRequest(message) from error
+        raise _not_written(call, error) from error
     posted: dict[str, Any] = {
         "url": call.url,
         # A long one bare would be copied to the socket in one go; aiohttp warns of that.
@@ -224,6 +223,16 @@ def _posted(
     if is_stream:
         posted["timeout"] = STREAM_TIMEOUT
     return posted
+
+
+def _not_written(call: Call, error: orjson.JSONEncodeError) -> InvalidRequest:
+    """Return the refusal of a body that is no JSON, by the name of the field that is none."""
+    for name, value in call.body.items():
+        try:
+            orjson.dumps(value)
+        except orjson.JSONEncodeError as own:
+            return InvalidRequest(f"`{name}` cannot be written as JSON: {own}.", name)
+    return InvalidRequest(f"The request cannot be written as JSON: {error}.")
 
 
 @contextmanager
