@@ -56,8 +56,9 @@ def test_what_a_model_has_thought_is_no_part_of_what_it_has_said(
 
 
 def test_an_assistants_turn_needs_no_content() -> None:
-    for turn in ({}, {"reasoning_content": "hm"}):
-        body = orjson.dumps({"model": "m", "messages": [{"role": "assistant", **turn}]})
+    for name in ("name", "reasoning_content"):
+        turn = {"role": "assistant", name: "hm"}
+        body = orjson.dumps({"model": "m", "messages": [turn]})
         assert parse_chat_completion(body).messages[0].content == ""
     assert _refusal({"role": "user"}).message == "`messages[0].content` is missing."
 
