@@ -65,7 +65,8 @@ def test_an_assistants_turn_needs_no_content() -> None:
 
 @pytest.mark.parametrize("role", ["system", "developer", "user"])
 def test_nobody_else_says_nothing_or_thinks(role: str) -> None:
-    for content in (None, []):
+    silent: list[object] = [None, []]
+    for content in silent:
         sentence = "`messages[0].content` must be a string or a list of text parts."
         assert _refusal({"role": role, "content": content}).message == sentence
     thought = {"type": "thinking", "thinking": "hm"}

@@ -261,7 +261,8 @@ def _check_factory(name: str) -> None:
         kind = type(factory).__name__
         raise ConfigError(f"The engine {name!r} is a {kind}, and no class or function: name one.")
     parts = ("add", "cancel", "step", "has_work", "close")  # `limits` may be an instance's own
-    missing = [part for part in parts if isinstance(factory, type) and not hasattr(factory, part)]
+    known = dir(factory) if isinstance(factory, type) else parts
+    missing = [part for part in parts if part not in known]
     if missing:
         lacking = ", ".join(f"`{part}`" for part in missing)
         raise ConfigError(f"The engine {name!r} is a class without {lacking}, which engines have.")
