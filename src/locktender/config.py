@@ -4,6 +4,7 @@ The last of these wins.  What the tables mean is each wing's; here names are map
 becomes one sentence that says where it is.  Nobody else reads the environment.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -33,7 +34,7 @@ from pydantic_settings import (
 from locktender.core.bounds import MOST_S
 from locktender.core.errors import ConfigError
 from locktender.core.log_line import LogFormat
-from locktender.http.host import is_loopback
+from locktender.http.host import is_host, is_loopback
 from locktender.http.settings import ConnectionSettings, Doors, DoorSettings, is_key
 from locktender.model.engine import ENGINES, check_engine
 from locktender.model.service import ServiceSettings
@@ -63,17 +64,38 @@ def _sendable(key: SecretStr) -> SecretStr:
 
 
 def _no_flag_for_a_number(cls: type[BaseModel], given: Any) -> Any:
-    """Refuse true and false where a number is asked for; pydantic takes them for 1 and 0."""
+    """Refuse true where a number is asked for, and 1 where a flag is; to pydantic they are one."""
     for name, value in given.items() if isinstance(given, dict) else ():
         field = cls.model_fields.get(name)
         kinds = set() if field is None else {field.annotation, *get_args(field.annotation)}
         if isinstance(value, bool) and kinds & {int, float}:
             raise ValueError(f"`{name}` must be a number, not {str(value).lower()}")
+        if isinstance(value, int | float) and bool in kinds and not isinstance(value, bool):
+            raise ValueError(f"`{name}` must be true or false, not {value}")
     return given
+
+
+def _listened_on(host: str) -> str:
+    """Take an address as URLs have it, too; the name of every host is no place."""
+    if not is_host(host) or "*" in host:
+        raise ValueError(
+            f"it must be an address or a name of this machine, without scheme and port, not "
+            f"{host!r}: write for example `127.0.0.1`, or `0.0.0.0` for all its networks"
+        )
+    return host.strip("[]")
+
+
+def _of_an_option(value: object) -> object:
+    is_plain = isinstance(value, str | int | float)
+    if not is_plain or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"it must be a text, a finite number, true or false, not {value!r}")
+    return value
 
 
 _Names = Annotated[list[str], NoDecode, BeforeValidator(_listed)]
 _Key = Annotated[SecretStr, AfterValidator(_sendable)]
+_Host = Annotated[str, Field(min_length=1), AfterValidator(_listened_on)]
+_OptionValue = Annotated[str | int | float | bool, BeforeValidator(_of_an_option)]
 
 
 class ModelTable(BaseModel):
@@ -86,7 +108,7 @@ class ModelTable(BaseModel):
     source: str | None = None
     engine: str | None = None
     preset: str | None = None
-    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    options: dict[str, _OptionValue] = Field(default_factory=dict)
 
     max_running: int | None = None
     max_waiting: int | None = None
@@ -152,11 +174,11 @@ class Settings(BaseSettings):
 
     _refuse_flags = model_validator(mode="before")(_no_flag_for_a_number)
 
-    host: str = Field(default=_LOOPBACK, min_length=1)  # only this machine comes in
+    host: _Host = _LOOPBACK  # only this machine comes in
     port: int = Field(default=8000, ge=0, le=65535)  # the app's
     model_port: int = Field(default=8001, ge=0, le=65535)
     # The model layer's; None: the loopback below an app, and `host` where it is served alone.
-    model_host: str | None = Field(default=None, min_length=1)
+    model_host: _Host | None = None
     workers: int = Field(default=1, ge=1, le=64)  # processes that serve the app
     # Of each worker, for what in a chain is synchronous: one for as long as that waits.
     threads: int = Field(default=128, ge=1, le=4096)

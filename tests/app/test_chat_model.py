@@ -66,6 +66,8 @@ def test_what_a_model_has_thought_is_left_out_of_its_turn(thought: dict[str, Any
     said = {"type": "text", "text": "Yes."}
     kept = AIMessage("Yes.", additional_kwargs={"reasoning_content": "Hm."})
     messages = [AIMessage([thought, said]), AIMessage([thought]), kept]
+    with pytest.raises(InvalidRequest, match=f"of the kind `{thought['type']}`"):
+        chat_messages([HumanMessage([thought, said])])
     assert chat_messages(messages) == [
         {"role": "assistant", "content": [said]},
         {"role": "assistant", "content": ""},
@@ -240,8 +242,18 @@ async def test_a_broken_answer_is_the_peers_fault(name: str) -> None:
             [chunk async for chunk in model.astream("hi")]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("seed", 2**64), ("user", {1, 2}), ("logit_bias", {5: 1})]
+)
+async def test_what_is_no_json_is_refused_by_the_name_of_its_field(name: str, value: Any) -> None:
+    model = ChatLocktender(base_url=NOBODY).bind(**{name: value})
+    with pytest.raises(InvalidRequest, match=f"`{name}` cannot be written as JSON") as raised:
+        await model.ainvoke("hi")
+    assert raised.value.param == name
+
+
 async def test_what_is_not_unicode_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="cannot be written as JSON"):
+    with pytest.raises(InvalidRequest, match="`messages` cannot be written as JSON"):
         await ChatLocktender(base_url=NOBODY).ainvoke("\ud800")
 
 

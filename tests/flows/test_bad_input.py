@@ -108,13 +108,18 @@ async def test_unknown_paths_and_methods_are_told_in_the_same_form(
     assert body["error"]["message"] == f"There is no DELETE {path} here{others}."
 
 
-@pytest.mark.parametrize("path", ["/chat/completions", "/models"])
-async def test_a_path_without_its_version_gets_a_hint(service: Service, path: str) -> None:
-    async with service.client.post(service.url.removesuffix("/v1") + path, json=HELLO) as response:
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/chat/completions", "/v1/chat/completions/chat/completions"])
+async def test_a_path_that_is_meant_for_another_gets_a_hint(
+    service: Service, path: str, method: str
+) -> None:
+    url = service.url.removesuffix("/v1") + path
+    async with service.client.request(method, url, json=HELLO) as response:
         body = await response.json()
-    assert response.status == 404
+    assert (response.status, response.headers.get("Allow")) == (404, None)
     assert body["error"]["message"] == (
-        f"There is no POST {path} here. There is `/v1{path}`: a base URL ends in `/v1`."
+        f"There is no {method} {path} here. "
+        "There is `/v1/chat/completions`: a base URL ends in `/v1`."
     )
 
 

@@ -61,7 +61,7 @@ def test_what_no_request_could_ever_name_is_refused(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("max_connections", 0), ("max_header_bytes", 0), ("max_headers", 0)),
+        *(("max_connections", 0), ("max_header_bytes", 255), ("max_headers", 7)),
         *(("header_timeout_s", 0), ("idle_timeout_s", float("nan"))),
     ],
 )

@@ -1,10 +1,11 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from locktender.core.errors import ConfigError
-from locktender.model.engine import ENGINES, EngineSpec, load_engine
+from locktender.model.engine import ENGINES, EngineSpec, check_engine, load_engine
 from locktender.model.engines.echo import EchoStepper
 
 
@@ -49,3 +50,14 @@ def test_every_known_engine_is_written_as_module_and_attribute() -> None:
 def test_an_option_that_is_not_set_has_the_default() -> None:
     spec = EngineSpec("echo", max_running=1, options=(("words", 5),))
     assert (spec.option("words", 0), spec.option("pace", 7)) == (5, 7)
+
+
+def test_what_an_engine_of_the_users_own_is_is_found_before_it_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "raising_engine.py").write_text("raise RuntimeError('no such device')")
+    with pytest.raises(ConfigError, match="cannot be imported: RuntimeError: no such device"):
+        check_engine("raising_engine:Engine", ())
+    check_engine("locktender.model.engines.echo:EchoStepper", [("an_option", "of its own")])
+    check_engine("functools:reduce", ())  # a function is known only when it is called

@@ -165,3 +165,10 @@ def test_an_error_that_does_not_say_why_is_told_by_its_status(body: bytes) -> No
     error = parse_error(502, body)
     assert isinstance(error, PeerError)
     assert "502" in error.message
+
+
+@pytest.mark.parametrize("body", [b"", b'{"detail":"Not Found"}'])
+def test_what_has_no_such_path_is_probably_no_model_service(body: bytes) -> None:
+    for status in (404, 405):
+        message = parse_error(status, body).message
+        assert message.startswith(f"What answered {status} is probably no model service:")

@@ -90,6 +90,15 @@ def test_another_familys_name_is_refused_with_the_one_that_is_known_here(
         refuse_unsupported({name: 1.5}, "able", _EVERY)
 
 
+@pytest.mark.parametrize("name", ["repeat_penalty", "repetiton_penalty"])
+def test_no_refusal_advises_what_is_refused_too(name: str) -> None:
+    obeyed = frozenset({Feature.REPETITION_PENALTY})
+    with pytest.raises(InvalidRequest, match="`repetition_penalty`"):
+        refuse_unsupported({name: 1.5}, "able", obeyed)
+    with pytest.raises(InvalidRequest, match=r": leave it out\.$"):
+        refuse_unsupported({name: 1.5}, "plain", _EVERY - obeyed)
+
+
 def test_what_is_to_be_sent_instead_is_a_field() -> None:
     known = {setting.instead for setting in SETTINGS.values()} - {""}
     assert known <= set(ChatCompletionBody.model_fields)

@@ -45,7 +45,8 @@ def chat_messages(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
 
 
 def _chat_message(message: BaseMessage) -> dict[str, Any]:
-    said = {"role": _role(message), "content": _content(message.content)}
+    role = _role(message)
+    said = {"role": role, "content": _content(message.content, is_own=role == "assistant")}
     return said if message.name is None else {**said, "name": message.name}
 
 
@@ -68,14 +69,16 @@ def _role(message: BaseMessage) -> str:
     raise InvalidRequest(text, "messages")
 
 
-def _content(content: str | Sequence[str | Mapping[str, Any]]) -> str | list[dict[str, str]]:
+def _content(
+    content: str | Sequence[str | Mapping[str, Any]], *, is_own: bool
+) -> str | list[dict[str, str]]:
     """Return the content; how the parts of a list are joined is the service's to say.
 
-    What a model has thought is left out, as the makers of such models have it in former turns.
+    What a model has thought in a turn of its own is left out, as the makers of such models have it.
     """
     if isinstance(content, str):
         return content
-    told = [block for block in content if not _is_reasoning(block)]
+    told = [block for block in content if not (is_own and _is_reasoning(block))]
     return [{"type": "text", "text": _text(block)} for block in told] or ""
 
 

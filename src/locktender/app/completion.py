@@ -35,6 +35,7 @@ from locktender.core.errors import (
 from locktender.core.scope import OuterRequest
 from locktender.wire.header import SHARE
 from locktender.wire.openai_answer import (
+    NO_SUCH_PATH,
     Answer,
     ChunkReader,
     parse_completion,
@@ -48,7 +49,6 @@ _log = logging.getLogger(__name__)
 
 # The service ends a call at its deadline and says so; this is for one that has lost its way.
 _GRACE_S = 5.0
-_NO_SUCH_PATH = (404, 405)
 _BARE_BYTES = 1 << 20
 
 
@@ -193,7 +193,7 @@ async def _answering(
 def _refusal(call: Call, response: aiohttp.ClientResponse, body: bytes) -> LocktenderError:
     """Return what the service has said; where the address looks wrong, that as well."""
     error = parse_error(response.status, body, response.headers.get("Retry-After"))
-    is_elsewhere = response.status in _NO_SUCH_PATH and not isinstance(error, UnknownModel)
+    is_elsewhere = response.status in NO_SUCH_PATH and not isinstance(error, UnknownModel)
     if not (is_elsewhere and call.lacks_version) or "/v1" in error.message:
         return error
     _log.warning("%s is not found; base_url %s does not end in /v1", call.url, call.base_url)
@@ -213,8 +213,7 @@ def _posted(
     try:
         body = orjson.dumps({"model": call.model, **call.body, **options})
     except orjson.JSONEncodeError as error:
-        message = f"The request cannot be written as JSON: {error}."
-        raise InvalidRequest(message) from error
+        raise _not_written(call, error) from error
     posted: dict[str, Any] = {
         "url": call.url,
         # A long one bare would be copied to the socket in one go; aiohttp warns of that.
@@ -224,6 +223,16 @@ def _posted(
     if is_stream:
         posted["timeout"] = STREAM_TIMEOUT
     return posted
+
+
+def _not_written(call: Call, error: orjson.JSONEncodeError) -> InvalidRequest:
+    """Return the refusal of a body that is no JSON, by the name of the field that is none."""
+    for name, value in call.body.items():
+        try:
+            orjson.dumps(value)
+        except orjson.JSONEncodeError as own:
+            return InvalidRequest(f"`{name}` cannot be written as JSON: {own}.", name)
+    return InvalidRequest(f"The request cannot be written as JSON: {error}.")
 
 
 @contextmanager

@@ -17,12 +17,13 @@ _MOST = 2**53  # beyond it JSON's readers lose digits
 MOST_S = 366 * 86_400.0  # that a wait may have
 
 
-def check_counts(settings: Any, least: int, *names: str) -> None:
-    """Raise ConfigError unless each of `names` is a whole number from `least` on."""
+def check_counts(settings: Any, least: int, *names: str, most: int | None = None) -> None:
+    """Raise ConfigError unless each of `names` is a whole number from `least` on, to `most`."""
     for field, value in _given(settings, names):
         is_whole = isinstance(value, int) and not isinstance(value, bool)
-        if not is_whole or not least <= value <= _MOST:
-            raise _refusal(field, value, f"a whole number, at least {least}")
+        if not is_whole or not least <= value <= (_MOST if most is None else most):
+            end = "" if most is None else f" and at most {most}"
+            raise _refusal(field, value, f"a whole number, at least {least}{end}")
 
 
 def check_seconds(settings: Any, least: float, *names: str) -> None:

@@ -16,6 +16,9 @@ from locktender.http.prefix import FORM, is_prefix
 __all__ = ["ConnectionSettings", "DoorSettings", "Doors", "is_key"]
 
 _MAX_KEY_LENGTH = 512
+# A request of the smallest client has about as much: its line, `Host`, what it sends and how long.
+_MIN_HEADER_BYTES = 256
+_MIN_HEADERS = 8
 _HOSTS = (
     "names and addresses, as `chains.example.com` or `*.example.com`, without scheme and port, "
     "like `host`"
@@ -72,7 +75,9 @@ class ConnectionSettings:
 
     def __post_init__(self) -> None:
         """Refuse bounds that cannot work."""
-        check_counts(self, 1, "max_connections", "max_headers", "max_header_bytes")
+        check_counts(self, 1, "max_connections")
+        check_counts(self, _MIN_HEADERS, "max_headers")
+        check_counts(self, _MIN_HEADER_BYTES, "max_header_bytes")
         check_seconds(self, 0.001, "header_timeout_s", "idle_timeout_s", "send_timeout_s")
 
 

@@ -4,6 +4,8 @@ An unknown path, a method that a path does not have, a fault that nobody has cau
 itself raises as an HTTPException is its own word, and stays as the framework says it.
 """
 
+from collections.abc import Callable
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,12 +23,14 @@ _FAULT = 500
 _MAX_SHOWN_CHARACTERS = 200
 
 
-def answer_unrouted(app: Starlette, problem_of: ProblemOf) -> None:
-    """Have `app` answer so; called before it is served."""
+def answer_unrouted(
+    app: Starlette, problem_of: ProblemOf, hint_of: Callable[[Request], str] = lambda _: ""
+) -> None:
+    """Have `app` answer so, with a hint for an unknown path; called before it is served."""
     otherwise = app.exception_handlers[HTTPException]
 
     async def refused(request: Request, error: Exception) -> Response:
-        ours = _meant(request, error) if isinstance(error, HTTPException) else None
+        ours = _meant(request, error, hint_of) if isinstance(error, HTTPException) else None
         if ours is not None:
             return _response(problem_of, ours)
         answer: Response = await otherwise(request, error)
@@ -40,11 +44,13 @@ def answer_unrouted(app: Starlette, problem_of: ProblemOf) -> None:
     app.add_exception_handler(_FAULT, failed)
 
 
-def _meant(request: Request, error: HTTPException) -> LocktenderError | None:
+def _meant(
+    request: Request, error: HTTPException, hint_of: Callable[[Request], str]
+) -> LocktenderError | None:
     """Return what the router has found, if it was the router that raised `error`."""
     path, method = request.url.path[:_MAX_SHOWN_CHARACTERS], request.method
     if error.status_code == _NOT_FOUND and "endpoint" not in request.scope:
-        return UnknownPath(f"There is no {method} {path} here.")
+        return UnknownPath(f"There is no {method} {path} here.{hint_of(request)}")
     named = (error.headers or {}).get("Allow")
     if error.status_code == _METHOD_NOT_ALLOWED and named is not None:
         allowed = ", ".join(sorted(_methods(request))) or named

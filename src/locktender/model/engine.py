@@ -98,7 +98,7 @@ ENGINES: Mapping[str, KnownEngine] = {
     "echo": KnownEngine(
         "locktender.model.engines.echo:EchoStepper",
         options={
-            **{name: Option() for name in ("context_tokens", "kv_tokens")},
+            **{name: Option(least=_FEWEST_TOKENS) for name in ("context_tokens", "kv_tokens")},
             "words": Option(least=0),
             **{name: Option(float, least=0) for name in ("tokens_per_s", "step_s")},
         },
@@ -231,7 +231,8 @@ def features_of(engine: str) -> frozenset[Feature]:
 def check_engine(name: str, options: Iterable[tuple[str, object]]) -> None:
     """Raise ConfigError for an engine that is not here, or an option that it does not have.
 
-    Nothing heavy is imported.  An engine of a user's own is looked for; its options are its own.
+    Of the known ones nothing heavy is imported.  One of a user's own is, or its mistakes would be
+    found after it was said to be served; its options are its own.
     """
     module, _ = _place(name)
     known = ENGINES.get(name)
@@ -244,6 +245,27 @@ def check_engine(name: str, options: Iterable[tuple[str, object]]) -> None:
         raise ConfigError(f"The engine {name!r} is not installed{extra}.")
     if known is not None:
         check_options(name, options)
+    else:
+        _check_factory(name)
+
+
+def _check_factory(name: str) -> None:
+    try:
+        factory: Any = load_engine(name)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a user's module raises when it is imported
+        message = f"The engine {name!r} cannot be imported: {type(error).__name__}: {error}"
+        raise ConfigError(message) from error
+    if not callable(factory):
+        kind = type(factory).__name__
+        raise ConfigError(f"The engine {name!r} is a {kind}, and no class or function: name one.")
+    parts = ("add", "cancel", "step", "has_work", "close")  # `limits` may be an instance's own
+    known = dir(factory) if isinstance(factory, type) else parts
+    missing = [part for part in parts if part not in known]
+    if missing:
+        lacking = ", ".join(f"`{part}`" for part in missing)
+        raise ConfigError(f"The engine {name!r} is a class without {lacking}, which engines have.")
 
 
 def check_options(name: str, options: Iterable[tuple[str, object]]) -> None:

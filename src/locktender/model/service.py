@@ -6,6 +6,7 @@ Holds no model and starts nothing: `deploy.local` builds the gates and hands the
 """
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from locktender.core.bounds import check_counts, check_seconds
-from locktender.core.errors import LocktenderError, TemplateRefusal, UnknownModel, UnknownPath
+from locktender.core.errors import LocktenderError, TemplateRefusal, UnknownModel
 from locktender.core.events import Observer, Outcome, RequestEnded, RequestReceived, TokensTold
 from locktender.core.version import __version__
 from locktender.http.body import BodyBounds, read_body
@@ -49,7 +50,9 @@ from locktender.wire.token_count import TokenizeBody, parse_tokenize, tokenize_r
 
 __all__ = ["ModelService", "Served", "ServiceSettings"]
 
-_CHAT, _MODELS = "/chat/completions", "/models"  # below their version
+_CHAT, _MODELS, _TOKENIZE = "/v1/chat/completions", "/v1/models", "/tokenize"
+# How a path ends that is meant for one of these, whatever its base URL has before it.
+_MEANT = re.compile(r"(?:(/chat/completions|/models(?:/[^/]{1,200})?)|(/tokenize))/?$")
 _Parsed = TypeVar("_Parsed")
 
 
@@ -145,29 +148,21 @@ class ModelService:
             title="locktender model service", version=__version__, docs_url=None, redoc_url=None
         )
         app.add_api_route(
-            f"/v1{_CHAT}",
+            _CHAT,
             self.chat_completions,
             methods=["POST"],
             response_model=None,
             openapi_extra=_described(ChatCompletionBody),
         )
         app.add_api_route(
-            "/tokenize",
+            _TOKENIZE,
             self.tokenize,
             methods=["POST"],
             response_model=None,
             openapi_extra=_described(TokenizeBody),
         )
-        app.add_api_route(f"/v1{_MODELS}", self.list_models, response_model=None)
-        app.add_api_route(f"/v1{_MODELS}/{{name:path}}", self.show_model, response_model=None)
-        for path in (_CHAT, _MODELS):
-            app.add_api_route(
-                path,
-                _without_version,
-                methods=["GET", "POST"],
-                response_model=None,
-                include_in_schema=False,
-            )
+        app.add_api_route(_MODELS, self.list_models, response_model=None)
+        app.add_api_route(f"{_MODELS}/{{name:path}}", self.show_model, response_model=None)
         for path, probe in (
             ("/livez", self.livez),
             ("/readyz", self.readyz),
@@ -177,7 +172,7 @@ class ModelService:
             app.add_api_route(
                 path, probe, methods=["HEAD"], response_model=None, include_in_schema=False
             )
-        answer_unrouted(app, openai_problem)
+        answer_unrouted(app, openai_problem, _hint)
         return app
 
     def leave(self) -> None:
@@ -367,10 +362,13 @@ def _refusal(error: Exception, request_id: str | None = None) -> Response:
     return Response(problem.body, problem.status, headers=headers)
 
 
-async def _without_version(request: Request) -> Response:
-    """Answer whoever's base URL ends too early."""
-    path = request.url.path
-    message = (
-        f"There is no {request.method} {path} here. There is `/v1{path}`: a base URL ends in `/v1`."
-    )
-    return _refusal(UnknownPath(message))
+def _hint(request: Request) -> str:
+    """Name the path that was meant by one whose base URL ends too early, or too late."""
+    meant = _MEANT.search(request.url.path)
+    if meant is None:
+        return ""
+    versioned, bare = meant.groups()
+    prefix = request.scope.get("root_path", "")
+    if bare:
+        return f" There is `{prefix}{bare}`."
+    return f" There is `{prefix}/v1{versioned}`: a base URL ends in `/v1`."

@@ -12,6 +12,8 @@ from locktender.core.errors import ConfigError
 __all__ = ["BEAT_S", "GateSettings", "ModelSettings", "SupervisionSettings"]
 
 _MAX_NAME_LENGTH = 200
+_MAX_RUNNING = 4096  # many times what engines are built for
+_MAX_REPLICAS = 64  # each is a process with a model of its own
 _MIN_WAIT_S = 0.001  # 0 would refuse a request in front of an idle engine
 BEAT_S = 1.0  # between heartbeats of an engine that has nothing to tell
 _MIN_HANG_S = 3 * BEAT_S  # less would take an idle engine for a hung one
@@ -42,7 +44,8 @@ class GateSettings:
 
     def __post_init__(self) -> None:
         """Refuse bounds that cannot work."""
-        check_counts(self, 1, "max_running", "max_tokens", "default_max_tokens", "max_gate_tokens")
+        check_counts(self, 1, "max_running", most=_MAX_RUNNING)
+        check_counts(self, 1, "max_tokens", "default_max_tokens", "max_gate_tokens")
         check_counts(self, 0, "max_waiting", "max_outside")
         check_parts(self, "batch_share", "batches_share", "batches_slots")
         check_seconds(self, _MIN_WAIT_S, "max_wait_s", "timeout_s", "ban_s")
@@ -70,7 +73,8 @@ class SupervisionSettings:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
-        check_counts(self, 1, "replicas", "max_failures")
+        check_counts(self, 1, "replicas", most=_MAX_REPLICAS)
+        check_counts(self, 1, "max_failures")
         check_seconds(self, 0.1, "start_timeout_s")
         check_seconds(self, _MIN_HANG_S, "hang_s")
         check_seconds(self, 0.0, "backoff_s", "max_backoff_s", "stable_s")

@@ -22,12 +22,13 @@ from pydantic import (
     FailFast,
     Field,
     ValidationError,
+    model_validator,
 )
 
 from locktender.core.errors import InvalidRequest
 from locktender.core.request import ChatInput, Feature, GenerationRequest, Message, Sampling
-from locktender.wire.openai_field import Absent, shown, stop_strings, text_said
-from locktender.wire.openai_setting import SETTINGS, refuse_unsupported
+from locktender.wire.openai_field import Absent, read_part, shown, stop_strings, text_said
+from locktender.wire.openai_setting import SETTINGS, not_known, refuse_unsupported
 
 __all__ = [
     "MAX_MESSAGES",
@@ -72,8 +73,14 @@ class StrictModel(BaseModel):
 class ChatMessageBody(StrictModel):
     """One message; its content is already plain text.
 
-    What a model has thought (`reasoning`, `reasoning_content`, `thinking`) is left out.
+    What a model has thought in a turn of its own (`reasoning`, `reasoning_content`, `thinking`) is
+    left out, and so are notes beside a message, such as its id.  What nobody knows is refused.
     """
+
+    # In the OpenAPI document notes stay allowed.
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"additionalProperties": True})
+
+    _leave_out_notes = model_validator(mode="before")(read_part)
 
     role: Literal["system", "developer", "user", "assistant"] = Field(
         description="system, developer, user or assistant",
@@ -81,16 +88,25 @@ class ChatMessageBody(StrictModel):
     content: Annotated[str, BeforeValidator(text_said)]
     name: str | None = Field(None, max_length=_MAX_NAME_CHARACTERS, description=_NAME)
     # Without these the chat would read differently: turns of an assistant that called tools or
-    # refused, those that bring tools, and what Ollama shows to a model beside the text.
+    # refused, those that bring tools, and what services show to a model beside the text.
     audio: Absent = None
     refusal: Absent = None
     function_call: Absent = None
     tool_calls: Absent = None
+    tool_call_id: Absent = None
+    tool_plan: Absent = None
     tools: Absent = None
     images: Absent = None
+    image_url: Absent = None
+    video: Absent = None
+    input_audio: Absent = None
+    documents: Absent = None
+    files: Absent = None
+    attachments: Absent = None
     # A turn that is to be gone on with, by the names of Mistral and DeepSeek, and of Qwen.
     prefix: Absent = None
     partial: Absent = None
+    continue_final_message: Absent = None
 
 
 class StreamOptionsBody(StrictModel):
@@ -263,14 +279,21 @@ def _refuse_contradictions(body: ChatCompletionBody) -> None:
 def _refusal(error: ValidationError, kind: type[StrictModel]) -> InvalidRequest:
     """Make one sentence of the first thing that is wrong."""
     first = error.errors(include_url=False)[0]
-    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
-    param = path.removeprefix(".")
+    param = _path(first["loc"])
     if first["type"] == "missing":
         return InvalidRequest(f"`{param}` is missing.", param)
     if first["type"] == "value_error":
         return InvalidRequest(f"`{param}` {first['ctx']['error']}.", param)
+    if first["type"] == "extra_forbidden":
+        *place, name = first["loc"]
+        return not_known(str(name), ChatMessageBody.model_fields, _path(place))
     parts = (ChatMessageBody, StreamOptionsBody, kind)
     told = (part.model_fields.get(str(first["loc"][-1])) for part in parts)
     expected = next((field.description for field in told if field), None)
     expected = expected or "an object with a role and a content"
     return InvalidRequest(f"`{param}` must be {expected}, not {shown(first['input'])}.", param)
+
+
+def _path(steps: Sequence[int | str]) -> str:
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    return path.removeprefix(".")

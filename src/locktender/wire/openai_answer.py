@@ -25,10 +25,18 @@ from locktender.core.errors import (
 from locktender.wire.error_code import find_kind
 from locktender.wire.openai_reply import Usage
 
-__all__ = ["Answer", "ChunkReader", "parse_completion", "parse_error", "parse_tokens"]
+__all__ = [
+    "NO_SUCH_PATH",
+    "Answer",
+    "ChunkReader",
+    "parse_completion",
+    "parse_error",
+    "parse_tokens",
+]
 
 _MAX_LINE_BYTES = 4 * 1024 * 1024
 _MAX_SHOWN_CHARACTERS = 500
+NO_SUCH_PATH = (404, 405)  # of a service that is none of OpenAI's protocol, or lies elsewhere
 _SECONDS = re.compile(r"\d{1,9}")
 # For services that are not ours, whose codes we do not know.
 _KINDS_BY_STATUS: Mapping[int, type[LocktenderError]] = {
@@ -159,7 +167,7 @@ def parse_error(status: int, body: bytes, retry_after: str | None = None) -> Loc
     fields = _error_fields(body)
     message = fields.get("message")
     if not isinstance(message, str):
-        return PeerError(f"The model service answered {status} and did not say why.")
+        return PeerError(_unexplained(status))
     message = message[:_MAX_SHOWN_CHARACTERS]
     kind = find_kind(fields.get("code")) or _KINDS_BY_STATUS.get(status)
     if kind is None:
@@ -170,6 +178,15 @@ def parse_error(status: int, body: bytes, retry_after: str | None = None) -> Loc
     if issubclass(kind, CapacityError):
         return kind(message, _seconds(retry_after))
     return kind(message)
+
+
+def _unexplained(status: int) -> str:
+    if status in NO_SUCH_PATH:
+        return (
+            f"What answered {status} is probably no model service: `base_url` is the address of "
+            "one, as `locktender model` says it, and not that of an app."
+        )
+    return f"The model service answered {status} and did not say why."
 
 
 def _error_fields(body: bytes) -> Mapping[str, Any]:

@@ -9,41 +9,67 @@ from typing import Annotated
 import orjson
 from pydantic import AfterValidator, ValidationInfo
 
-__all__ = ["REASONING", "Absent", "shown", "stop_strings", "text_of", "text_said"]
+__all__ = ["REASONING", "Absent", "read_part", "shown", "stop_strings", "text_said"]
 
 # The kinds of parts that hold what a model has thought: they are no part of what it has said, and
 # former turns are read without them.
 REASONING = frozenset({"reasoning", "reasoning_content", "redacted_thinking", "thinking"})
 
+# Fields of a message that hold them as well, in a model's own turns.
+_THOUGHTS = REASONING | {"reasoning_details", "reasoning_signature", "thinking_blocks"}
+
+# What services and clients write beside a message, and no text depends on: where it stands, when it
+# came, what it was made of and refers to.
+_NOTES = frozenset(
+    {"id", "index", "object", "type", "status", "created", "created_at", "createdAt", "timestamp"}
+    | {"annotations", "citations", "parsed", "logprobs", "finish_reason", "stop_reason", "usage"}
+    | {"metadata", "response_metadata", "provider_specific_fields", "cache_control", "weight"}
+    | {"model", "token_ids"}
+)
+
+_ASSISTANT = "assistant"
+_NEEDED = frozenset({"role", "content"})
 _MAX_STOP_STRINGS = 16  # OpenAI takes 4; local models are often driven with more
 _MAX_STOP_CHARACTERS = 256
 _MAX_SHOWN_CHARACTERS = 40
 _NOT_SUPPORTED = "is not supported by this model service"
 
 
-def text_said(content: object, info: ValidationInfo) -> str:
-    """Return a message's content as `text_of`; an assistant, whose role is known, may say nothing.
+def read_part(message: object) -> object:
+    """Return what is to be read of a message: all but notes, thoughts and what is null.
 
-    Clients send back whole turns, and that of a model that has only thought has null in it.
+    Clients send back whole turns.  That of an assistant may say nothing, whether its content is
+    null, empty, not there or all thoughts.
     """
-    is_silent = content is None and info.data.get("role") == "assistant"
-    return "" if is_silent else text_of(content)
+    if not isinstance(message, dict):
+        return message
+    is_own = message.get("role") == _ASSISTANT
+    passed = _NOTES | _THOUGHTS if is_own else _NOTES
+    read = {
+        name: value
+        for name, value in message.items()
+        if name in _NEEDED or not (value is None or name in passed)
+    }
+    return {"content": None, **read} if is_own else read
 
 
-def text_of(content: object) -> str:
+def text_said(content: object, info: ValidationInfo) -> str:
     """Return a message's content as one text; parts are joined by line breaks, as vLLM does.
 
-    A model's thoughts are left out.
+    Its role is known.  What an assistant has only thought is left out, and it may say nothing.
     """
+    is_own = info.data.get("role") == _ASSISTANT
+    if is_own and content is None:
+        return ""
     if isinstance(content, str):
         return content
-    if not isinstance(content, list) or not content:
+    if not isinstance(content, list) or not (content or is_own):
         message = "must be a string or a list of text parts"
         raise ValueError(message)
-    return "\n".join(_text_of_part(part) for part in content if not _is_reasoning(part))
+    return "\n".join(_text_of_part(part) for part in content if not (is_own and _is_thought(part)))
 
 
-def _is_reasoning(part: object) -> bool:
+def _is_thought(part: object) -> bool:
     kind = part.get("type") if isinstance(part, dict) else None
     return isinstance(kind, str) and kind in REASONING
 
@@ -74,7 +100,7 @@ def stop_strings(value: object) -> tuple[str, ...]:
 
 
 def _absent(value: object) -> None:
-    if value not in (None, [], False):
+    if value not in (None, [], {}, "", False):
         raise ValueError(_NOT_SUPPORTED)
 
 

@@ -11,7 +11,7 @@ may change the text as well, and is refused, as OpenAI does.
 Read by the service, which refuses, and by `app.chat_body`, which sends what a service may know.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -19,7 +19,15 @@ from typing import Any
 from locktender.core.errors import InvalidRequest
 from locktender.core.request import Feature
 
-__all__ = ["SETTINGS", "WITHOUT_EFFECT", "Setting", "is_known", "refuse_unsupported", "unknown"]
+__all__ = [
+    "SETTINGS",
+    "WITHOUT_EFFECT",
+    "Setting",
+    "is_known",
+    "not_known",
+    "refuse_unsupported",
+    "unknown",
+]
 
 _MAX_NAME_CHARACTERS = 60
 
@@ -30,7 +38,7 @@ class Setting:
 
     neutral: tuple[object, ...] = ()  # the values that ask for nothing; null is always one
     feature: Feature | None = None  # None: no engine obeys it
-    instead: str = ""  # the field that says the same here
+    instead: str = ""  # the field that says the same here, for engines that obey that one
 
 
 _OFF = Setting((False,))
@@ -269,12 +277,18 @@ def is_known(name: str) -> bool:
     return name in SETTINGS or name in WITHOUT_EFFECT or name in _OBEYED
 
 
-def unknown(name: str) -> InvalidRequest:
-    """Return the refusal of a setting that is not known."""
+def unknown(name: str, features: frozenset[Feature] = frozenset(Feature)) -> InvalidRequest:
+    """Return the refusal of a setting that is not known; what it names is obeyed by `features`."""
+    return not_known(name, (each for each in (*_OBEYED, *SETTINGS) if _is_obeyed(each, features)))
+
+
+def not_known(name: str, names: Iterable[str], place: str = "") -> InvalidRequest:
+    """Return the refusal of a field at `place` that is none of `names`, one of which it may be."""
     name = name[:_MAX_NAME_CHARACTERS]
-    alike = get_close_matches(name, [*_OBEYED, *SETTINGS], n=1, cutoff=0.8)
+    alike = get_close_matches(name, list(names), n=1, cutoff=0.8)
     hint = f"did you mean `{alike[0]}`?" if alike else "leave it out."
-    return InvalidRequest(f"`{name}` is not known here: {hint}", name)
+    param = f"{place}.{name}" if place else name
+    return InvalidRequest(f"`{param}` is not known here: {hint}", param)
 
 
 def refuse_unsupported(
@@ -289,13 +303,18 @@ def refuse_unsupported(
         value = fields.get(name)
         if value is None or any(_is_same(value, each) for each in setting.neutral):
             continue
-        if setting.feature is None or setting.feature not in features:
-            hint = f"send `{setting.instead}`" if setting.instead else "leave it out"
+        if not _is_obeyed(name, features):
+            is_helped = bool(setting.instead) and _is_obeyed(setting.instead, features)
+            hint = f"send `{setting.instead}`" if is_helped else "leave it out"
             message = f"`{name}` is not supported by the engine `{engine}` of this model: {hint}."
             raise InvalidRequest(message, name)
     for name, value in fields.items():
         if value is not None and not is_known(name):
-            raise unknown(name)
+            raise unknown(name, features)
+
+
+def _is_obeyed(name: str, features: frozenset[Feature]) -> bool:
+    return name in _OBEYED or SETTINGS[name].feature in features
 
 
 def _is_same(value: object, neutral: object) -> bool:
