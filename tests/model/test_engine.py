@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -52,12 +51,18 @@ def test_an_option_that_is_not_set_has_the_default() -> None:
     assert (spec.option("words", 0), spec.option("pace", 7)) == (5, 7)
 
 
-def test_what_an_engine_of_the_users_own_is_is_found_before_it_is_served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "raising_engine.py").write_text("raise RuntimeError('no such device')")
-    with pytest.raises(ConfigError, match="cannot be imported: RuntimeError: no such device"):
-        check_engine("raising_engine:Engine", ())
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("json:__name__", "'json:__name__' is a str, and no class or function"),
+        ("json:JSONDecoder", "is a class without `add`, `cancel`, `step`, "),
+    ],
+)
+def test_what_is_no_engine_is_the_operators_mistake(name: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        load_engine(name)
+
+
+def test_an_engine_of_the_users_own_has_options_of_its_own() -> None:
     check_engine("locktender.model.engines.echo:EchoStepper", [("an_option", "of its own")])
-    check_engine("functools:reduce", ())  # a function is known only when it is called
+    assert load_engine("functools:reduce")  # a function is known only when it is called

@@ -231,8 +231,7 @@ def features_of(engine: str) -> frozenset[Feature]:
 def check_engine(name: str, options: Iterable[tuple[str, object]]) -> None:
     """Raise ConfigError for an engine that is not here, or an option that it does not have.
 
-    Of the known ones nothing heavy is imported.  One of a user's own is, or its mistakes would be
-    found after it was said to be served; its options are its own.
+    Nothing is imported.  An engine of a user's own is looked for; its options are its own.
     """
     module, _ = _place(name)
     known = ENGINES.get(name)
@@ -245,18 +244,9 @@ def check_engine(name: str, options: Iterable[tuple[str, object]]) -> None:
         raise ConfigError(f"The engine {name!r} is not installed{extra}.")
     if known is not None:
         check_options(name, options)
-    else:
-        _check_factory(name)
 
 
-def _check_factory(name: str) -> None:
-    try:
-        factory: Any = load_engine(name)
-    except ConfigError:
-        raise
-    except Exception as error:  # whatever a user's module raises when it is imported
-        message = f"The engine {name!r} cannot be imported: {type(error).__name__}: {error}"
-        raise ConfigError(message) from error
+def _check_factory(name: str, factory: Any) -> None:
     if not callable(factory):
         kind = type(factory).__name__
         raise ConfigError(f"The engine {name!r} is a {kind}, and no class or function: name one.")
@@ -279,13 +269,15 @@ def check_options(name: str, options: Iterable[tuple[str, object]]) -> None:
 
 
 def load_engine(name: str) -> StepperFactory:
-    """Import the factory of the engine `name`.  Raises: ConfigError for an unknown one."""
+    """Import the factory of the engine `name`.  Raises: ConfigError for what can be none."""
     module, attribute = _place(name)
     try:
-        return cast("StepperFactory", getattr(importlib.import_module(module), attribute))
+        factory = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         message = f"The engine {name!r} cannot be imported: {error}. Is its extra installed?"
         raise ConfigError(message) from error
+    _check_factory(name, factory)
+    return cast("StepperFactory", factory)
 
 
 def _place(name: str) -> tuple[str, str]:
