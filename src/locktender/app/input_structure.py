@@ -46,6 +46,7 @@ from locktender.app.input_shape import (
     first_of,
     keys,
     typed,
+    with_anything,
 )
 from locktender.app.readable_schema import readable_input_schema
 
@@ -85,8 +86,18 @@ def _declared(runnable: _Any, config: RunnableConfig, given: _Keys) -> Shape:
 
 def _prompt(prompt: Any, config: RunnableConfig, given: _Keys) -> Shape:
     schema, variables = prompt.get_input_schema(config), prompt.input_variables
+    schema = with_anything(schema, _variables_of_any_type(prompt))
     bare = variables[0] if len(variables) == 1 else None
     return keys(schema, given=given, filled=prompt.partial_variables, bare=bare)
+
+
+def _variables_of_any_type(prompt: Any) -> _Keys:
+    """Return the variables of sections and loops, which LangChain says are texts."""
+    if getattr(prompt, "template_format", "f-string") != "f-string":
+        return frozenset(prompt.input_variables)
+    within = getattr(prompt, "messages", None) or getattr(prompt, "prompt", ())
+    parts = within if isinstance(within, list | tuple) else [within]
+    return frozenset().union(*map(_variables_of_any_type, parts))
 
 
 def _text_prompt(prompt: Any, config: RunnableConfig, given: _Keys) -> Shape:
@@ -113,12 +124,19 @@ def _sequence(sequence: Any, config: RunnableConfig, given: _Keys) -> Shape:
 
 def _steps(steps: Sequence[Any], config: RunnableConfig, given: _Keys) -> Shape:
     first, rest = steps[0], steps[1:]
-    if isinstance(first, RunnableAssign) and rest:
-        later = given | first.mapper.steps__.keys()
+    assign = _within_bindings(first)
+    if isinstance(assign, RunnableAssign) and rest:
+        later = given | assign.mapper.steps__.keys()
         return all_of([shape_of(first, config, given), _steps(rest, config, later)])
     if isinstance(first, RunnablePick) and rest and not given:
         return _picked(first, _steps(rest, config, given))
     return shape_of(first, config, given)
+
+
+def _within_bindings(runnable: _Any) -> _Any:
+    while isinstance(runnable, RunnableBindingBase) and runnable.custom_input_type is None:
+        runnable = runnable.bound
+    return runnable
 
 
 def _picked(pick: RunnablePick, rest: Shape) -> Shape:
