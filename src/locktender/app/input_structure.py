@@ -11,7 +11,7 @@ import dis
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from langchain_core.messages import AnyMessage
 from langchain_core.prompts import BasePromptTemplate, PromptTemplate
@@ -33,7 +33,7 @@ from langchain_core.runnables.config import merge_configs
 from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_core.runnables.passthrough import RunnableAssign
-from pydantic import RootModel, TypeAdapter
+from pydantic import BaseModel, RootModel, TypeAdapter
 
 from locktender.app.input_shape import (
     ANYTHING,
@@ -91,13 +91,16 @@ def _prompt(prompt: Any, config: RunnableConfig, given: _Keys) -> Shape:
     return keys(schema, given=given, filled=prompt.partial_variables, bare=bare)
 
 
-def _variables_of_any_type(prompt: Any) -> _Keys:
-    """Return the variables of sections and loops, which LangChain says are texts."""
-    if getattr(prompt, "template_format", "f-string") != "f-string":
-        return frozenset(prompt.input_variables)
-    within = getattr(prompt, "messages", None) or getattr(prompt, "prompt", ())
-    parts = within if isinstance(within, list | tuple) else [within]
-    return frozenset().union(*map(_variables_of_any_type, parts))
+def _variables_of_any_type(part: Any) -> _Keys:
+    """Return the variables in the sections and loops of a prompt: LangChain says they are texts."""
+    if isinstance(part, list | tuple):
+        return frozenset().union(*map(_variables_of_any_type, part))
+    if not isinstance(part, BaseModel):
+        return frozenset()
+    fields: Any = vars(part)
+    if fields.get("template_format", "f-string") != "f-string":
+        return frozenset(cast("Any", part).input_variables)
+    return _variables_of_any_type([fields.get("messages"), fields.get("prompt")])
 
 
 def _text_prompt(prompt: Any, config: RunnableConfig, given: _Keys) -> Shape:
