@@ -5,14 +5,21 @@ import operator
 import typing
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.runnables import (
+    RouterRunnable,
+    Runnable,
+    RunnableBranch,
+    RunnableConfig,
+    RunnableLambda,
+    RunnablePassthrough,
+)
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
@@ -318,9 +325,26 @@ def test_a_thread_is_needed_where_a_graph_keeps_one() -> None:
     assert needs_thread(keeping)
     assert needs_thread(say | {"a": keeping})
     assert needs_thread(say.with_fallbacks([keeping]))
+    assert needs_thread(RunnablePassthrough.assign(a=keeping))
+    assert needs_thread(cast("Any", RouterRunnable({"a": keeping})))
+    assert needs_thread(keeping.map())
+    assert needs_thread(RunnableBranch((lambda _: True, keeping), keeping))
+    assert not needs_thread(RunnableBranch((lambda _: True, say), keeping))
+    assert not needs_thread(cast("Any", RouterRunnable({"a": keeping, "b": say})))
     assert not needs_thread(graph(OldState))
     assert not needs_thread(keeping.with_config(configurable={"thread_id": "always"}))
     assert not needs_thread(say)
+
+
+async def test_a_thread_is_asked_for_wherever_every_run_needs_it(post: Post) -> None:
+    chain = RunnablePassthrough.assign(a=graph(OldState, checkpointer=InMemorySaver()))
+    client = post(chain)
+    wish = {"input": {"messages": [["human", "hi"]]}}
+    missing = await client.post("/r/invoke", json=wish)
+    assert missing.status_code == 422
+    assert missing.json()["detail"][0]["loc"] == ["configurable", "thread_id"]
+    found = await client.post("/r/invoke", json={**wish, "config": thread("a")})
+    assert found.status_code == 200
 
 
 def test_a_graph_within_a_chain_takes_a_thread_too() -> None:

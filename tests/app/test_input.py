@@ -1,8 +1,9 @@
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
 from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import ConfigurableField, Runnable, RunnableConfig, RunnableLambda
 from pydantic import BaseModel, field_validator
@@ -41,6 +42,33 @@ def test_a_plain_model_becomes_a_dict_and_a_user_s_type_stays() -> None:
 )
 def test_messages_are_read_in_each_of_their_forms(given: Any, read: list[AnyMessage]) -> None:
     assert reader(list[AnyMessage]).read(given, {}) == read
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "read"),
+    [
+        (BaseMessage, {"type": "human", "content": "hi"}, HumanMessage("hi")),
+        (BaseMessage, ["ai", "ho"], AIMessage("ho")),
+        (list[BaseMessage], [{"type": "human", "content": "hi"}], [HumanMessage("hi")]),
+        (BaseMessage | str, "hi", "hi"),
+        (dict[str, Sequence[BaseMessage]], {"a": [["human", "hi"]]}, {"a": [HumanMessage("hi")]}),
+    ],
+)
+def test_a_message_has_its_own_class_where_the_type_names_the_base(
+    kind: Any, given: Any, read: Any
+) -> None:
+    def say(value: Any) -> Any:
+        return value
+
+    say.__annotations__["value"] = kind
+    assert InputReader(RunnableLambda(say)).read(given, {}) == read
+    assert reader(kind).read(given, {}) == read
+
+
+def test_a_message_of_a_type_that_nobody_knows_stays_what_it_was_read_as() -> None:
+    assert type(reader(BaseMessage).read({"type": "odd", "content": "hi"}, {})) is BaseMessage
+    with pytest.raises(Unprocessable):
+        reader(BaseMessage).read({"content": "hi"}, {})
 
 
 def test_short_messages_are_found_within_an_input() -> None:

@@ -31,6 +31,16 @@ HI = {"type": "human", "content": "hi"}
 MODEL = FakeListChatModel(responses=["yes"])
 ASKED = ChatPromptTemplate.from_template("{context} {question}")
 TALK = ChatPromptTemplate.from_messages([MessagesPlaceholder("past", optional=True), "{ask}"])
+LOOP = "{% for row in rows %}{{ row }}{% endfor %}"
+
+
+def shortened(values: Any) -> Any:
+    return values.get("past", [])[-2:]
+
+
+SHORTENED = RunnablePassthrough.assign(past=shortened)
+LATER = SHORTENED | TALK
+TEXT_LATER = SHORTENED | ChatPromptTemplate.from_template("{past} {ask}")
 
 
 class Person(BaseModel):
@@ -146,6 +156,16 @@ TYPED_BRANCH = RunnableBranch((lambda v: isinstance(v, str), loud), add)
             PromptTemplate.from_template("{{#rows}}{{x}}{{/rows}}", template_format="mustache"),
             {"rows": [{"x": "1"}, {"x": "2"}]},
         ),
+        (
+            ChatPromptTemplate([("human", "{{#rows}}{{.}}{{/rows}}")], template_format="mustache"),
+            {"rows": ["x", "y"]},
+        ),
+        (ChatPromptTemplate([("human", LOOP)], template_format="jinja2"), {"rows": [1, 2]}),
+        (PromptTemplate.from_template(LOOP, template_format="jinja2") | MODEL, {"rows": [1, 2]}),
+        (LATER | MODEL, {"past": "not read", "ask": "hi"}),
+        (LATER | MODEL, {"ask": "hi"}),
+        (LATER | MODEL, {"ask": "hi", "past": [5]}),
+        (TEXT_LATER, {"past": [HI], "ask": "hi"}),  # nobody says that these are messages
     ],
 )
 def test_what_the_first_step_takes_comes_whole(runnable: Runnable[Any, Any], value: Any) -> None:
@@ -157,6 +177,7 @@ def test_what_the_first_step_takes_comes_whole(runnable: Runnable[Any, Any], val
     [
         (ASKED, {"context": "x"}, "missing"),
         (ASKED, "text", "model_type"),
+        (ChatPromptTemplate([("human", LOOP)], template_format="jinja2"), {"q": 5}, "missing"),
         (PromptTemplate.from_template("{q}"), {"q": 5}, "string_type"),
         (PromptTemplate.from_template("{q}"), 5, "model_type"),
         (TALK | MODEL, {"ask": "hi", "past": None}, "list_type"),
@@ -200,6 +221,20 @@ def test_what_could_not_run_is_refused_in_langserve_s_words(
 def test_messages_are_read_wherever_a_part_asks_for_them(runnable: Runnable[Any, Any]) -> None:
     value = read(runnable, {"ask": "hi", "past": [HI], "more": [HI]})
     assert value == {"ask": "hi", "past": [HumanMessage("hi")], "more": [HI]}
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        LATER,
+        SHORTENED.with_config(run_name="shorten") | TALK | MODEL,
+        SHORTENED | ChatPromptTemplate([("placeholder", "{past}"), ("human", "{ask}")]),
+        RunnableParallel(a=LATER, b=anything),
+    ],
+)
+def test_what_a_function_makes_new_is_read_as_a_later_step_declares_it(chain: Any) -> None:
+    value = read(chain, {"past": [HI], "ask": "hi", "more": 1})
+    assert value == {"past": [HumanMessage("hi")], "ask": "hi", "more": 1}
 
 
 @pytest.mark.parametrize("value", ["hi", HI, [HI, {"type": "ai", "content": "ho"}]])

@@ -222,3 +222,16 @@ async def test_a_schema_s_default_is_no_word_on_what_the_author_has_bound() -> N
     assert config["configurable"] == {"user": "ann"}
     config = await configs.one(asked(), {"configurable": {"template": "bye {name}"}})
     assert config["configurable"] == {"template": "bye {name}"}
+
+
+def test_a_history_that_nobody_can_name_a_session_of_is_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        talk: Any = RunnableWithMessageHistory(plain, session)
+    RunConfigs(talk, "/run")
+    RunConfigs(talk, "/run", [], modifier=lambda config, _: config)
+    RunConfigs(plain, "/run", [])
+    assert not caplog.messages
+    RunConfigs(talk, "/run", [])
+    assert ["session_id" in told for told in caplog.messages] == [True]

@@ -20,6 +20,9 @@ _TALKS = (
         {"messages": [["human", "hi"]]},
         {"messages": 5},
         {"messages": ["hi"]},
+        {"messages": ["human", "hi"]},
+        {"messages": "hi"},
+        {"messages": _HUMAN},
     ),
     {"messages": [{"role": "user", "content": "hi"}, {"type": "ai", "content": "ho"}, _HUMAN]},
 )

@@ -11,16 +11,12 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
-from langchain_core.runnables import (
-    Runnable,
-    RunnableParallel,
-    RunnableSequence,
-    RunnableWithFallbacks,
-)
+from langchain_core.runnables import Runnable, RunnableSequence, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 from pydantic import BaseModel, TypeAdapter, ValidationInfo, field_validator
 
+from locktender.app.run_part import steps, ways
 from locktender.wire.langserve import error_fields
 from locktender.wire.problem import langserve_problem
 
@@ -64,14 +60,17 @@ def has_graph(runnable: _Any) -> bool:
 
 
 def needs_thread(runnable: _Any) -> bool:
-    """Whether `runnable` cannot run unless the config names a thread."""
+    """Whether no run of `runnable` can do without a thread that the config names."""
     config = getattr(runnable, "config", None) or {}
     if "thread_id" in (config.get("configurable") or {}):
         return False  # its author has named one
     if _is_graph(runnable):
         # True and False are said of a subgraph, about its parent's checkpointer.
         return runnable.checkpointer not in {None, True, False}  # type: ignore[attr-defined] # it is a graph
-    return any(map(needs_thread, _parts(runnable)))
+    # A fallback is to save a run when its turn comes, and not to fail for want of a thread.
+    is_enough = any if isinstance(runnable, RunnableWithFallbacks) else all
+    by_way = [needs_thread(way) for way in ways(runnable)]
+    return any(map(needs_thread, steps(runnable))) or (bool(by_way) and is_enough(by_way))
 
 
 def config_schema_of(runnable: _Any, keys: Collection[str]) -> type[BaseModel]:
@@ -155,19 +154,8 @@ def _is_graph(runnable: object) -> bool:
 def _graphs_in(runnable: _Any) -> Iterator[Any]:
     if _is_graph(runnable):
         yield runnable
-    for part in _parts(runnable):
+    for part in (*steps(runnable), *ways(runnable)):
         yield from _graphs_in(part)
-
-
-def _parts(runnable: _Any) -> Iterator[_Any]:
-    if isinstance(runnable, RunnableBindingBase):
-        yield runnable.bound
-    elif isinstance(runnable, RunnableSequence):
-        yield from runnable.steps
-    elif isinstance(runnable, RunnableParallel):
-        yield from runnable.steps__.values()
-    elif isinstance(runnable, RunnableWithFallbacks):
-        yield from (runnable.runnable, *runnable.fallbacks)
 
 
 @functools.lru_cache(maxsize=64)  # of as many classes as authors have written

@@ -7,25 +7,16 @@ out.  A runnable whose input goes to no graph is left as it is.
 """
 
 from collections.abc import Collection, Mapping
-from types import UnionType
-from typing import (
-    Annotated,
-    Any,
-    NotRequired,
-    Required,
-    Union,  # noqa: TID251 - asked for, not used
-    cast,
-    get_args,
-    get_origin,
-)
+from typing import Any, NotRequired, Required, cast, get_args, get_origin
 
-from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, RemoveMessage
+from langchain_core.messages import HumanMessage, RemoveMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase
 from pydantic import BaseModel, PydanticUserError, RootModel, TypeAdapter
 from typing_extensions import TypedDict, get_type_hints
 
 from locktender.app.graph import first_graph, has_graph
+from locktender.app.message_class import with_any_message
 from locktender.app.readable_schema import readable_input_schema, readable_output_schema
 
 __all__ = [
@@ -123,25 +114,12 @@ def _checkable(hint: Any) -> Any:
     """Return the type of a key of a state as pydantic can check it."""
     if get_origin(hint) in {Required, NotRequired}:
         return _checkable(get_args(hint)[0])
-    hint = _with_any_message(hint)
+    hint = with_any_message(hint)
     try:
         TypeAdapter(hint)
     except Exception:  # noqa: BLE001 - it is of the author's, and LangGraph knows more types than pydantic
         return Any
     return hint
-
-
-def _with_any_message(hint: Any) -> Any:
-    """Return `hint` with the union of all messages for their base class, which JSON cannot fill."""
-    if hint is BaseMessage:
-        return AnyMessage
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return Annotated[(_with_any_message(arguments[0]), *arguments[1:])]
-    changed = tuple(map(_with_any_message, arguments))
-    if changed == arguments:
-        return hint
-    return Union[changed] if origin in {Union, UnionType} else origin[changed]  # noqa: UP007 - of a tuple that is made here
 
 
 def _exchanged(value: Any, removals: dict[int, RemoveMessage]) -> Any:

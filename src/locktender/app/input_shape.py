@@ -14,6 +14,7 @@ from pydantic import BaseModel, RootModel, create_model
 from pydantic.fields import FieldInfo
 
 from locktender.app.hashed_schema import hashes_values
+from locktender.app.message_class import makes_bare_messages, with_message_classes
 from locktender.app.user_type import CustomUserType
 from locktender.wire.json_tree import has_more_values
 
@@ -31,6 +32,7 @@ __all__ = [
     "keys",
     "typed",
     "unpacked",
+    "with_anything",
     "without",
 ]
 
@@ -78,7 +80,8 @@ def typed(schema: type[BaseModel]) -> Shape:
     def read(value: Any) -> Any:
         if hashes_values(schema) and has_more_values(value, MAX_HASHED):
             raise RefusedInput(f"It has more than {MAX_HASHED:,} values.")
-        return unpacked(schema.model_validate(value))
+        taken = unpacked(schema.model_validate(value))
+        return with_message_classes(taken) if makes_bare_messages(schema) else taken
 
     is_root = issubclass(schema, RootModel)
     return Shape(read, frozenset() if is_root else _names(schema), is_declared=True)
@@ -93,18 +96,22 @@ def keys(
 ) -> Shape:
     """Return the shape of a dict with the keys that `schema` has and the run is not `given`.
 
-    The value of the key `bare` may come without the dict, as prompts of one variable take it.  The
-    keys that the author has `filled` are no caller's.
+    What the run is given a caller may say, too, for the step that makes it another value: that is
+    read if it can be, and left as it is if not.  The value of the key `bare` may come without the
+    dict, as prompts of one variable take it.  What the author has `filled` is no caller's to say.
     """
-    schema = without(schema, given)
-    names = _names(schema)
+    whole, schema = schema, without(schema, given)
+    names, all_names = _names(schema), _names(whole)
+    later = [without(whole, all_names - {name}) for name in sorted(all_names - names)]
+    later = [each for each in later if not hashes_values(each)]
 
     def read(value: Any) -> Any:
         if isinstance(value, dict) or bare not in names:
-            return kept(value, schema.model_validate(value))
+            taken = kept(value, schema.model_validate(value))
+            return _read_if_it_can_be(taken, later)
         return kept({}, schema.model_validate({bare: value}))[bare]
 
-    return Shape(read, names, frozenset(filled) - names)
+    return Shape(read, names, frozenset(filled) - all_names)
 
 
 def dicts(is_whole: Callable[[Mapping[str, Any]], bool] = lambda _: True) -> Shape:
@@ -205,9 +212,33 @@ def without(schema: type[BaseModel], given: Iterable[str]) -> type[BaseModel]:
     return made
 
 
+def with_anything(schema: type[BaseModel], texts: frozenset[str]) -> type[BaseModel]:
+    """Return `schema` with fields of any type for those that are `texts`."""
+    if texts.isdisjoint(_names(schema)):
+        return schema
+    fields: dict[str, Any] = {
+        name: (
+            Any if each.annotation is str and _key(name, each) in texts else each.annotation,
+            each,
+        )
+        for name, each in schema.model_fields.items()
+    }
+    made: type[BaseModel] = create_model(schema.__name__, **fields)
+    return made
+
+
 def _joined(read: Read, parts: Sequence[Shape]) -> Shape:
     names = frozenset().union(*(part.names for part in parts))
     return Shape(read, names, frozenset().union(*(part.filled for part in parts)) - names)
+
+
+def _read_if_it_can_be(value: dict[str, Any], schemas: Iterable[type[BaseModel]]) -> dict[str, Any]:
+    for schema in schemas:
+        try:
+            value = kept(value, schema.model_validate(value))
+        except Exception:  # noqa: BLE001, S112 - as below
+            continue
+    return value
 
 
 def _accepted(parts: Iterable[Shape], value: Any) -> Iterable[Any]:

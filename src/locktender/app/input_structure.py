@@ -11,7 +11,7 @@ import dis
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from langchain_core.messages import AnyMessage
 from langchain_core.prompts import BasePromptTemplate, PromptTemplate
@@ -33,7 +33,7 @@ from langchain_core.runnables.config import merge_configs
 from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_core.runnables.passthrough import RunnableAssign
-from pydantic import RootModel, TypeAdapter
+from pydantic import BaseModel, RootModel, TypeAdapter
 
 from locktender.app.input_shape import (
     ANYTHING,
@@ -46,6 +46,7 @@ from locktender.app.input_shape import (
     first_of,
     keys,
     typed,
+    with_anything,
 )
 from locktender.app.readable_schema import readable_input_schema
 
@@ -85,8 +86,21 @@ def _declared(runnable: _Any, config: RunnableConfig, given: _Keys) -> Shape:
 
 def _prompt(prompt: Any, config: RunnableConfig, given: _Keys) -> Shape:
     schema, variables = prompt.get_input_schema(config), prompt.input_variables
+    schema = with_anything(schema, _variables_of_any_type(prompt))
     bare = variables[0] if len(variables) == 1 else None
     return keys(schema, given=given, filled=prompt.partial_variables, bare=bare)
+
+
+def _variables_of_any_type(part: Any) -> _Keys:
+    """Return the variables in the sections and loops of a prompt: LangChain says they are texts."""
+    if isinstance(part, list | tuple):
+        return frozenset().union(*map(_variables_of_any_type, part))
+    if not isinstance(part, BaseModel):
+        return frozenset()
+    fields: Any = vars(part)
+    if fields.get("template_format", "f-string") != "f-string":
+        return frozenset(cast("Any", part).input_variables)
+    return _variables_of_any_type([fields.get("messages"), fields.get("prompt")])
 
 
 def _text_prompt(prompt: Any, config: RunnableConfig, given: _Keys) -> Shape:
@@ -113,12 +127,19 @@ def _sequence(sequence: Any, config: RunnableConfig, given: _Keys) -> Shape:
 
 def _steps(steps: Sequence[Any], config: RunnableConfig, given: _Keys) -> Shape:
     first, rest = steps[0], steps[1:]
-    if isinstance(first, RunnableAssign) and rest:
-        later = given | first.mapper.steps__.keys()
+    assign = _within_bindings(first)
+    if isinstance(assign, RunnableAssign) and rest:
+        later = given | assign.mapper.steps__.keys()
         return all_of([shape_of(first, config, given), _steps(rest, config, later)])
     if isinstance(first, RunnablePick) and rest and not given:
         return _picked(first, _steps(rest, config, given))
     return shape_of(first, config, given)
+
+
+def _within_bindings(runnable: _Any) -> _Any:
+    while isinstance(runnable, RunnableBindingBase) and runnable.custom_input_type is None:
+        runnable = runnable.bound
+    return runnable
 
 
 def _picked(pick: RunnablePick, rest: Shape) -> Shape:

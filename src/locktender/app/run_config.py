@@ -7,6 +7,7 @@ and id of the run, and the metadata that say how it came.  Nothing is run here.
 
 import asyncio
 import inspect
+import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ PerRequestConfigModifier: TypeAlias = Callable[
     [dict[str, Any], Request], Awaitable[dict[str, Any] | None] | dict[str, Any] | None
 ]
 
+_log = logging.getLogger(__name__)
+
 # The protocol's version, and not ours: whoever reads it asks what the wire is like.
 _PROTOCOL_VERSION = "0.3.3"
 _MAX_VALUES = 2_000  # of one config, which is copied for each run of a batch and each of its steps
@@ -40,6 +43,10 @@ _MAX_TAGS = 100  # LangChain takes the square of their number in time, at each s
 _CONFIGURABLE_IS_DISALLOWED = (
     "The config field `configurable` has been disallowed by the server. This can be modified "
     "server side by adding `configurable` to the list of `config_keys` argument in `add_routes`"
+)
+_NOBODY_NAMES = (
+    "%s needs %s in `configurable`, which no caller may set, since `config_keys` has no "
+    "`configurable`: set it in `per_req_config_modifier`, or its runs fail"
 )
 
 
@@ -70,10 +77,14 @@ class RunConfigs:
         self._modifier = modifier
         self._before_run = before_run or _nothing
         takes_any = "configurable" in config_keys
-        self._needs_thread = takes_any and needs_thread(runnable)
+        keys, keeps_threads = sorted(required_session_keys(runnable)), needs_thread(runnable)
+        if (keys or keeps_threads) and not takes_any and modifier is None:
+            named = ", ".join([*keys, "thread_id"] if keeps_threads else keys)
+            _log.warning(_NOBODY_NAMES, runnable.get_name(), named)
+        self._needs_thread = takes_any and keeps_threads
         self._bound = bound_keys(runnable)
         self._sessions = session_keys(runnable)
-        self._required = sorted(required_session_keys(runnable)) if takes_any else []
+        self._required = keys if takes_any else []
 
     @cached_property
     def schema(self) -> type[BaseModel]:

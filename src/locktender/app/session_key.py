@@ -10,24 +10,13 @@ import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
-from langchain_core.runnables import (
-    RouterRunnable,
-    Runnable,
-    RunnableBranch,
-    RunnableLambda,
-    RunnableParallel,
-    RunnableSequence,
-    RunnableWithFallbacks,
-)
-from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase
-from langchain_core.runnables.configurable import (
-    DynamicRunnable,
-    RunnableConfigurableAlternatives,
-    RunnableConfigurableFields,
-)
+from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.runnables.history import RunnableWithMessageHistory
-from langchain_core.runnables.passthrough import RunnableAssign
 from pydantic import BaseModel
+
+from locktender.app.run_part import steps, ways
 
 __all__ = ["bound_keys", "required_session_keys", "session_keys"]
 
@@ -43,10 +32,10 @@ def required_session_keys(runnable: _Any) -> frozenset[str]:
     """Return those of them that no run of `runnable` can do without."""
     if isinstance(runnable, RunnableWithMessageHistory):
         return frozenset(_asked(runnable))
-    keys = [required_session_keys(part) for part in _steps(runnable)]
-    ways = [required_session_keys(way) for way in _ways(runnable)]
-    if ways:
-        keys.append(frozenset.intersection(*ways))
+    keys = [required_session_keys(part) for part in steps(runnable)]
+    by_way = [required_session_keys(way) for way in ways(runnable)]
+    if by_way:
+        keys.append(frozenset.intersection(*by_way))
     return frozenset().union(*keys).difference(_bound(runnable))
 
 
@@ -67,36 +56,6 @@ def _bound(part: _Any) -> Iterable[str]:
     if not isinstance(part, RunnableBindingBase | DynamicRunnable):
         return ()
     return ((part.config or {}).get("configurable") or {}).keys()
-
-
-def _steps(runnable: _Any) -> Iterable[_Any]:
-    """Return the parts of which each has its turn in every run."""
-    if isinstance(runnable, RunnableBindingBase | RunnableEachBase):
-        return [runnable.bound]
-    if isinstance(runnable, RunnableSequence):
-        return runnable.steps
-    if isinstance(runnable, RunnableParallel):
-        return runnable.steps__.values()
-    if isinstance(runnable, RunnableAssign):
-        return [runnable.mapper]
-    if isinstance(runnable, RunnableBranch):
-        return [runnable.branches[0][0]]
-    return []
-
-
-def _ways(runnable: _Any) -> Iterable[Any]:
-    """Return the parts of which one is enough; an alternative may be a function that makes it."""
-    if isinstance(runnable, RunnableWithFallbacks):
-        return runnable.runnables
-    if isinstance(runnable, RunnableBranch):
-        return [runnable.default, *(way for _, way in runnable.branches)]
-    if isinstance(runnable, RouterRunnable):
-        return runnable.runnables.values()
-    if isinstance(runnable, RunnableConfigurableAlternatives):
-        return [runnable.default, *runnable.alternatives.values()]
-    if isinstance(runnable, RunnableConfigurableFields):
-        return [runnable.default]
-    return []
 
 
 def _all_parts(runnable: _Any) -> Iterator[_Any]:
