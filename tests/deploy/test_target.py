@@ -37,7 +37,11 @@ def shows(target: Target, path: str, method: str = "GET") -> bool:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/playground/playground/", "/playground/c/N4XyA/playground/assets/x.js"]
+    "path",
+    [
+        *("/", "/playground/playground/", "/playground/c/N4XyA/playground/assets/x.js"),
+        *("/playground/playground", "/playground/c/N4XyA/playground"),  # sent on to it
+    ],
 )
 def test_the_index_and_the_page_of_a_runnable_are_for_everybody(load: Any, path: str) -> None:
     target = load("playground")
@@ -49,7 +53,7 @@ def test_the_index_and_the_page_of_a_runnable_are_for_everybody(load: Any, path:
 @pytest.mark.parametrize(
     "path",
     [
-        *("/playground/invoke", "/playground/input_schema", "/playground/playground", "/docs"),
+        *("/playground/invoke", "/playground/input_schema", "/playground", "/docs"),
         *("/playground/c/x/invoke", "/playground/c/playground/input_schema", "/openapi.json"),
         *("/playground/c/playground/invoke", "//playground/playground/", "/x/playground/"),
     ],
@@ -63,6 +67,7 @@ def test_of_an_app_of_ones_own_only_the_pages_that_its_routes_lead_to_are(load: 
     assert not target.is_made
     assert shows(target, "/second/playground/")
     assert not shows(target, "/first/playground/")
+    assert not shows(target, "/first/playground")
     assert not shows(target, "/")
     assert not target.shows_page({"type": "websocket", "path": "/second/playground/"})
 

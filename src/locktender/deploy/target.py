@@ -54,8 +54,14 @@ class Target:
             return False
         if self.is_made and scope["path"] == _INDEX:
             return True
+        found = self._route_of(scope)
+        if found is None:  # Starlette sends who left the slash at the end out to the path with it.
+            found = self._route_of({**scope, "path": f"{scope['path']}/"})
+        return is_page(found)
+
+    def _route_of(self, scope: Scope) -> BaseRoute | None:
         matching = (route for route in self.routes or () if route.matches(scope)[0] is Match.FULL)
-        return is_page(next(matching, None))
+        return next(matching, None)
 
 
 def load_target(target: str, *, extensions: bool = True) -> Target:
