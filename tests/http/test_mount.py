@@ -75,6 +75,9 @@ async def got(
         ("", "/chain", PROXY, "/chain"),  # as a route begins, too
         ("/api", "/newer", PROXY, "/newer"),
         ("/api", "/newer", STRANGER, "/api"),
+        ("/api", "", PROXY, "/api"),
+        ("/api", " ", PROXY, "/api"),
+        ("/api", "/", PROXY, ""),
         ("", "/api", STRANGER, ""),
     ],
 )

@@ -51,7 +51,8 @@ class Mounted:
         await self._app(scope, receive, send)
 
     def _prefix_of(self, scope: Scope) -> str:
-        given = [value for name, value in scope["headers"] if name == _HEADER]
+        # An empty one, as of a proxy's variable that is not set, says nothing of the prefix.
+        given = [value for name, value in scope["headers"] if name == _HEADER and value.strip()]
         if given:
             client = scope.get("client")
             if self._proxies.trust(client[0] if client else None):
