@@ -125,6 +125,20 @@ async def test_a_path_of_the_users_is_the_users(make: Any, path: str) -> None:
     assert (answer.status_code, OWN in answer.text) == (200, True)
 
 
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_head_of_a_path_of_the_users_is_answered_as_its_get(path: str) -> None:
+    app = included(path)  # as FastAPI has it, for GET alone
+    answer = await asked(app, path, "HEAD", health=Told(is_ready=False))
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert "cache-control" not in answer.headers  # ours have it
+
+    async def own_head() -> Response:
+        return Response(status_code=204)
+
+    app.add_api_route(path, own_head, methods=["HEAD"])
+    assert (await asked(app, path, "HEAD")).status_code == 204
+
+
 async def test_an_app_that_does_not_tell_its_routes_is_asked() -> None:
     assert (await asked(_bare, "/health")).text == OWN
     assert (await asked(_bare, "/readyz")).json()["ours"] is True

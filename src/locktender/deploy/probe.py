@@ -139,10 +139,13 @@ class Probes:
             return await self._is_found(scope, receive, send)
         # The app is not asked: what stands around its routes (a login, a page for every path)
         # would answer for ours.
-        is_own = _has_route(self._routes, path)
-        if is_own:
-            await self._app(scope, receive, send)
-        return is_own
+        methods = _methods_at(self._routes, path)
+        if "GET" not in methods:
+            return False
+        if scope["method"] not in methods:  # HEAD: what GET answers, whose body the server drops.
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
+        return True
 
     async def _is_found(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Have the app answer, unless it says that there is no such path."""
@@ -158,14 +161,17 @@ class Probes:
         return not is_missing
 
 
-def _has_route(routes: Iterable[Any], path: str) -> bool:
-    """Whether one of `routes` is for `path` itself, and not for any path that there is."""
-    return any(
-        place.rstrip("/") == path
-        and not isinstance(route, WebSocketRoute)
-        and "GET" in (getattr(route, "methods", None) or {"GET"})
+def _methods_at(routes: Iterable[Any], path: str) -> set[str]:
+    """Return, of those that probes have, the methods of the routes for `path` itself.
+
+    Routes for any path that there is do not count.
+    """
+    return {
+        method
         for place, route in _all_of(routes, "")
-    )
+        if place.rstrip("/") == path and not isinstance(route, WebSocketRoute)
+        for method in (getattr(route, "methods", None) or _LOOKING)
+    }
 
 
 def _all_of(routes: Iterable[Any], prefix: str) -> Iterator[tuple[str, Any]]:
